@@ -134,6 +134,15 @@ type Samples struct {
 	SHA256 string `json:"sha256"`
 }
 
+// Executions announces the request ids that one workload executed; the body is a JSON array of strings.
+// POST /v1alpha1/nodes/{node}/executions?order=&workload=&service=&sha256=. Repeating it is harmless.
+type Executions struct {
+	Order    string        `json:"order"`
+	Workload string        `json:"workload"`
+	Service  api.ServiceID `json:"service"`
+	SHA256   string        `json:"sha256"`
+}
+
 // TokenRequest asks for a one-time join token. POST /v1alpha1/tokens (role operator, or an agent for services of its own site).
 type TokenRequest struct {
 	Site    api.SiteID    `json:"site"`
