@@ -13,6 +13,7 @@ import (
 
 	"github.com/livefire-mesh/livefire/api"
 	"github.com/livefire-mesh/livefire/internal/drill/fault"
+	"github.com/livefire-mesh/livefire/internal/drill/sample"
 )
 
 // Kind of a record. The payload type stands beside each.
@@ -98,6 +99,7 @@ type Intent struct {
 	Step  string        `json:"step"`
 	What  string        `json:"what"` // inject | revert | probe-start | probe-stop | failback | verify
 	Fault *fault.Order  `json:"fault,omitempty"`
+	Probe *sample.Order `json:"probe,omitempty"`
 	Lease time.Duration `json:"lease,omitempty"`
 }
 
@@ -127,6 +129,8 @@ type Closed struct {
 	Reason   string    `json:"reason,omitempty"`
 	Restored bool      `json:"restored"`
 	At       time.Time `json:"at"`
+	// Deviations from the plan that did not decide the verdict, for example shares not restored by the deadline.
+	Deviations []string `json:"deviations,omitempty"`
 }
 
 // Chunk of samples that the server has stored.
