@@ -4,8 +4,10 @@
 // endpoint. Judge turns a Snapshot into one Verdict per service and site: lost needs at least two observers,
 // none of them in that site, who agree on every endpoint there at the same moment.
 //
-// Units: times are UTC wall times of the server's receipt; Late is a span.
-// Concurrency: values.
+// Units: times are UTC wall times of the server's receipt; Fresh is a span.
+// Errors: none; what cannot be judged is Unknown, with the reason.
+// Concurrency: values; With and Prune return a new Snapshot and leave the old one as it is.
+// Sources: ARCHITECTURE.md, decision 4 (one observer is not a disaster).
 package health
 
 import (

@@ -54,7 +54,9 @@ type Service struct {
 	Retries  api.Retries     `json:"retries"`
 	Limits   api.Limits      `json:"limits"`
 	// Reflex: a proxy may leave the shares below by itself when a site fails, in Priority order.
-	Reflex  bool            `json:"reflex"`
+	Reflex bool `json:"reflex"`
+	// Shed: an inbound sidecar admits this share of its workload's capacity and refuses the rest with 503; zero = no limit.
+	Shed    float64         `json:"shed,omitempty"`
 	Sites   []Site          `json:"sites"`
 	Callers []api.AllowRule `json:"callers,omitempty"` // nobody else may call; empty = nobody
 }

@@ -1,0 +1,2 @@
+// Package audit checks whether each recovery endpoint would really take over.
+package audit
