@@ -17,7 +17,9 @@ func Allowed(svc api.Service, site api.Site) bool {
 }
 
 // excluded is Allowed for a site by name: one that has no Site resource has no jurisdiction.
-func (b *builder) excluded(svc api.Service, site api.SiteID) bool { return !Allowed(svc, b.sites[site]) }
+func (b *builder) excluded(svc api.Service, site api.SiteID) bool {
+	return !Allowed(svc, b.sites[site])
+}
 
 // placeSites fills s.Sites: the sites in the order of the reflex, with these shares. Sites with a share have
 // priority 0; the others follow in the order given, the excluded ones last.

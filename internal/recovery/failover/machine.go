@@ -1,0 +1,393 @@
+package failover
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/livefire-mesh/livefire/api"
+	"github.com/livefire-mesh/livefire/internal/recovery/health"
+	"github.com/livefire-mesh/livefire/internal/recovery/pattern"
+	"github.com/livefire-mesh/livefire/internal/recovery/route"
+)
+
+// Machine decides for one service. Its JSON form is what is persisted.
+type Machine struct {
+	Config Config `json:"config"`
+	State  State  `json:"state"`
+}
+
+// New is the machine of a service that was never placed: at the first site of its order, or by its weights.
+func New(c Config) Machine {
+	m := Machine{Config: c, State: State{Phase: Steady, Sites: map[api.SiteID]SiteState{}}}
+	if !c.activeActive() {
+		m.State.Active = c.preferred()
+	}
+	d := decision{Config: c, State: &m.State}
+	m.State.Shares = d.target()
+	return m
+}
+
+// Parse reads a persisted machine.
+func Parse(b []byte) (Machine, error) {
+	var m Machine
+	if err := json.Unmarshal(b, &m); err != nil {
+		return Machine{}, fmt.Errorf("read failover machine: %w", err)
+	}
+	return m, nil
+}
+
+// Step is the machine after an event, and what to do now.
+func (m Machine) Step(ev Event) (Machine, []Action) {
+	state := m.State.clone()
+	d := decision{Config: m.Config, State: &state, now: ev.when()}
+	d.At = d.now
+	switch ev := ev.(type) {
+	case Observed:
+		d.observed(ev)
+	case Ordered:
+		d.ordered(ev)
+		if ev.DryRun {
+			return m, d.actions
+		}
+	case Committed:
+		d.committed(ev)
+	case Acked:
+		if ev.AllReachable {
+			d.AckedEpoch = max(d.AckedEpoch, ev.Epoch)
+		}
+	case Drill:
+		d.drill(ev)
+	case Configured:
+		d.configured(ev)
+	case Restarted:
+		d.restarted(m.State.At)
+	case Tick:
+	default:
+		panic(fmt.Sprintf("internal error: unknown failover event %T", ev))
+	}
+	d.evaluate()
+	d.setPhase()
+	return Machine{Config: d.Config, State: state}, d.actions
+}
+
+// Placement is what the table should carry.
+func (m Machine) Placement() pattern.Placement {
+	return pattern.Placement{Active: m.State.Active, Shares: maps.Clone(m.State.Shares)}
+}
+
+// Status is the machine's part of the pattern's status. The epoch is the loop's to add.
+func (m Machine) Status() api.PlacementStatus {
+	st := api.PlacementStatus{
+		ActiveSite: m.State.Active,
+		Shares:     map[api.SiteID]float64{},
+		Phase:      string(m.State.Phase),
+		Reason:     m.State.Reason,
+	}
+	for site, w := range m.State.Shares {
+		st.Shares[site] = w.Ratio()
+	}
+	if !m.State.Since.IsZero() {
+		st.Since = m.State.Since.UTC().Format(time.RFC3339Nano)
+	}
+	return st
+}
+
+// decision is one step: the state that it may write to, and the actions so far.
+type decision struct {
+	Config
+	*State
+	now     time.Time
+	actions []Action
+}
+
+func (d *decision) do(a Action) { d.actions = append(d.actions, a) }
+
+// evaluate does what the facts and the time now call for. A loss comes first: it ends a ramp.
+func (d *decision) evaluate() {
+	d.rampLost()
+	if d.activeActive() {
+		d.evacuate()
+	} else {
+		d.failOver()
+	}
+	d.advanceRamp()
+	d.failBack()
+}
+
+func (d *decision) observed(ev Observed) {
+	d.Demand.Rate, d.Demand.Known = ev.Demand, ev.DemandKnown
+	d.ObjectivesKnown, d.ObjectivesMet = ev.ObjectivesKnown, ev.ObjectivesMet
+	for _, site := range d.siteNames() {
+		s := d.Sites[site]
+		s.Facts = ev.Sites[site]
+		left := slices.Contains(ev.Left, site) || (ev.Reflexed && site == d.Active)
+		switch {
+		case !left:
+			s.LeftSince = time.Time{}
+		case s.LeftSince.IsZero():
+			s.LeftSince = d.now
+		}
+		d.Sites[site] = s
+		d.judge(site)
+	}
+}
+
+// judge brings the marks of a site in line with its facts and a person's declaration, and records the verdict lost
+// and its end.
+func (d *decision) judge(site api.SiteID) {
+	s := d.Sites[site]
+	state := s.state()
+	switch {
+	case state != health.Lost:
+		s.LostSince = time.Time{}
+	case !s.lost():
+		s.LostSince = d.now
+		s.Recorded = true
+		d.recordVerdict(site, s)
+		d.countLoss(site, &s)
+	}
+	switch {
+	case state != health.Ready:
+		s.ReadySince = time.Time{}
+	case !s.ready():
+		s.ReadySince = d.now
+		if s.Recorded {
+			s.Recorded = false
+			d.recordVerdict(site, s)
+		}
+	}
+	d.Sites[site] = s
+}
+
+func (d *decision) recordVerdict(site api.SiteID, s SiteState) {
+	d.do(Record{
+		Kind: RecordVerdict, At: d.now, Service: d.Service, Site: site, State: s.state(),
+		Observers: slices.Clone(s.Facts.Verdict.Agree), Declared: s.Declared, Drill: d.run(),
+	})
+}
+
+// countLoss damps a flapping site: each loss within an hour of the one before doubles failback.after. Losses that a
+// drill makes are no sign of a bad site.
+func (d *decision) countLoss(site api.SiteID, s *SiteState) {
+	if slices.Contains(d.returnTargets(), site) {
+		d.Approved = nil // the word was given for a site that was coming back
+	}
+	if d.State.Drill != nil && d.State.Drill.Site == site {
+		return
+	}
+	if !s.LastLoss.IsZero() && d.now.Sub(s.LastLoss) <= damping {
+		s.Doublings++
+	} else {
+		s.Doublings = 0
+	}
+	s.LastLoss = d.now
+}
+
+// damping is both the span in which losses add up and the longest wait that they add up to.
+const damping = time.Hour
+
+// failbackAfter is how long the site must have been ready.
+func (d *decision) failbackAfter(site api.SiteID) time.Duration {
+	after := d.FailbackAfter
+	for range d.Sites[site].Doublings {
+		if after >= damping {
+			break
+		}
+		after = max(after, min(2*after, damping))
+	}
+	return after
+}
+
+func (d *decision) committed(ev Committed) {
+	if d.Pending == nil || (ev.Number != 0 && ev.Number != d.Pending.Publish.Number) {
+		return // of a decision that a newer one has replaced
+	}
+	d.Pending = nil
+	if d.Ramp == nil {
+		return
+	}
+	d.Ramp.Since, d.Ramp.Epoch = d.now, ev.Epoch
+	if d.Ramp.Step == d.lastStep() {
+		d.do(Record{Kind: RecordFailbackDone, At: d.now, Number: d.Number, Service: d.Service, To: d.Ramp.To,
+			Cause: d.Ramp.Cause, Shares: maps.Clone(d.Shares), Drill: d.run()})
+		d.Ramp = nil
+	}
+}
+
+func (d *decision) drill(ev Drill) {
+	switch {
+	case ev.Begin:
+		d.State.Drill = &DrillRun{Run: ev.Run, Site: ev.Site}
+	case d.State.Drill != nil && d.State.Drill.Run == ev.Run:
+		d.State.Drill = nil
+	}
+}
+
+// run is the drill run that is on, empty if there is none.
+func (d *decision) run() string {
+	if d.State.Drill == nil {
+		return ""
+	}
+	return d.State.Drill.Run
+}
+
+// restarted: nobody watched since the last event. A longer gap than an observation lasts is a break of every dwell.
+func (d *decision) restarted(last time.Time) {
+	if d.now.Sub(last) > health.Fresh {
+		for site, s := range d.Sites {
+			if s.lost() {
+				s.LostSince = d.now
+			}
+			if s.ready() {
+				s.ReadySince = d.now
+			}
+			d.Sites[site] = s
+		}
+	}
+	if d.Pending != nil {
+		for _, r := range d.Pending.Records {
+			d.do(r)
+		}
+		d.do(d.Pending.Publish)
+	}
+}
+
+// configured takes over what the operator changed. An active site that is no longer one of the pattern, or that
+// residency now forbids, is left at once.
+func (d *decision) configured(ev Configured) {
+	final := d.Ramp != nil && d.Ramp.Step == d.lastStep()
+	d.Config = ev.Config
+	for site := range d.Sites {
+		if !slices.Contains(d.Order, site) {
+			delete(d.Sites, site)
+		}
+	}
+	d.Evacuated = slices.DeleteFunc(d.Evacuated, func(s api.SiteID) bool { return !slices.Contains(d.Order, s) })
+	if d.Ramp != nil && (!d.allowed(d.Ramp.To) || (d.Ramp.From != "" && !d.allowed(d.Ramp.From))) {
+		d.Ramp = nil
+	}
+	if d.Ramp != nil {
+		d.Ramp.Step = min(d.Ramp.Step, d.lastStep()-1)
+		if final {
+			d.Ramp.Step = d.lastStep()
+		}
+	}
+	from := d.Active
+	if d.activeActive() {
+		d.Active = ""
+	} else if !d.allowed(d.Active) {
+		d.Active = d.nextOf(d.Active)
+	}
+	if shares := d.target(); !maps.Equal(shares, d.Shares) {
+		d.publish(move{from: from, to: d.Active, cause: CauseConfig, actor: d.policy(), reason: "the pattern changed"})
+	}
+}
+
+// nextOf is the best site after one that can no longer be active: the first that answers, else the preferred one.
+func (d *decision) nextOf(site api.SiteID) api.SiteID {
+	for _, to := range d.candidates(site) {
+		if len(d.refusals(to, false)) == 0 {
+			return to
+		}
+	}
+	return d.preferred()
+}
+
+// siteNames is every site of the pattern once, in its order.
+func (d *decision) siteNames() []api.SiteID {
+	var out []api.SiteID
+	for _, site := range d.Order {
+		if !slices.Contains(out, site) {
+			out = append(out, site)
+		}
+	}
+	return out
+}
+
+// move is why the shares change.
+type move struct {
+	from, to             api.SiteID
+	cause, actor, reason string
+	override             []string
+	renew                bool
+	silent               bool // the order is in the log already
+	extra                []Record
+}
+
+// publish sets the shares that the state calls for and orders the table that carries them.
+func (d *decision) publish(mv move) {
+	d.Shares = d.target()
+	d.Number++
+	var records []Record
+	if !mv.silent {
+		records = append(records, Record{Kind: RecordOrder, At: d.now, Number: d.Number, Service: d.Service, From: mv.from, To: mv.to,
+			Cause: mv.cause, Actor: mv.actor, Reason: mv.reason, Override: mv.override, Drill: d.run()})
+	}
+	for _, r := range mv.extra {
+		r.At, r.Number, r.Service, r.Shares, r.Drill = d.now, d.Number, d.Service, maps.Clone(d.Shares), d.run()
+		records = append(records, r)
+	}
+	p := Publish{Number: d.Number, Service: d.Service, Active: d.Active, Shares: maps.Clone(d.Shares), Renew: mv.renew,
+		Cause: mv.cause, Actor: mv.actor, Reason: mv.reason, Drill: d.run()}
+	d.Pending = &Pending{Publish: p, Records: records}
+	for _, r := range records {
+		d.do(r)
+	}
+	d.do(p)
+}
+
+// target is the shares that the active site, the evacuated sites and the ramp add up to.
+func (d *decision) target() map[api.SiteID]route.Weight {
+	if d.activeActive() {
+		return d.activeActiveShares()
+	}
+	if d.Active == "" {
+		return map[api.SiteID]route.Weight{}
+	}
+	if d.Ramp == nil {
+		return map[api.SiteID]route.Weight{d.Active: route.Whole}
+	}
+	f := d.rampShare()
+	return nonZero(route.Shares(map[api.SiteID]float64{d.Ramp.To: f, d.Ramp.From: 1 - f}))
+}
+
+// activeActiveShares: the weights of the sites in service; the site on the ramp gets its share of that times the
+// ramp's, and the others carry the rest in proportion.
+func (d *decision) activeActiveShares() map[api.SiteID]route.Weight {
+	weights := map[api.SiteID]float64{}
+	others := 0.0
+	for _, site := range d.siteNames() {
+		if d.allowed(site) && !slices.Contains(d.Evacuated, site) {
+			weights[site] = d.Weights[site]
+			others += d.Weights[site]
+		}
+	}
+	if d.Ramp != nil && d.Ramp.Step < d.lastStep() {
+		back := d.Weights[d.Ramp.To]
+		full := back / (back + others)
+		share := full * d.rampShare()
+		if others == 0 || share >= 1 {
+			return map[api.SiteID]route.Weight{d.Ramp.To: route.Whole}
+		}
+		weights[d.Ramp.To] = others * share / (1 - share)
+	}
+	return nonZero(route.Shares(weights))
+}
+
+// rampShare is the share of the whole that the ramp has reached.
+func (d *decision) rampShare() float64 {
+	if d.Ramp.Step < 0 {
+		return 0
+	}
+	return d.RampShares[d.Ramp.Step]
+}
+
+func (d *decision) lastStep() int { return len(d.RampShares) - 1 }
+
+func nonZero(shares map[api.SiteID]route.Weight) map[api.SiteID]route.Weight {
+	maps.DeleteFunc(shares, func(_ api.SiteID, w route.Weight) bool { return w == 0 })
+	return shares
+}
