@@ -100,7 +100,10 @@ func Configure(p record.Proposal, by, byKey string) (Config, error) {
 	}
 	// In the order in which they are due, so that the first one is the reference of the others.
 	slices.SortStableFunc(c.Faults, func(a, b Fault) int { return int(a.After - b.After) })
-	for _, pr := range d.Probes {
+	for i, pr := range d.Probes {
+		if slices.ContainsFunc(d.Probes[:i], func(x api.Probe) bool { return x.Service == pr.Service }) {
+			return bad("two probes of service %s: one is enough, and its id is the service", pr.Service)
+		}
 		c.Probes = append(c.Probes, sample.Order{
 			ID: c.Run + "/" + string(pr.Service), Run: c.Run, Service: pr.Service, From: pr.From, Rate: pr.Rate,
 			Timeout: pr.Timeout.D(), Method: pr.Method, Path: pr.Path, Lease: max(probeLease, 2*c.Lease),

@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -243,7 +244,7 @@ func (m Machine) nextVerify(due func(time.Time)) {
 func (s *step) act(a Action) { s.out = append(s.out, a) }
 
 func (s *step) record(k record.Kind, payload any, actor string) {
-	s.act(Action{Kind: ActRecord, Record: k, Payload: payload, Actor: actor})
+	s.act(Action{Kind: ActRecord, Record: k, Payload: payload, Actor: cmp.Or(actor, "server")})
 }
 
 // enter changes the state and records it.

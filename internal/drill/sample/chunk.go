@@ -16,7 +16,7 @@ const Format = "livefire-samples/1"
 
 // Limits of a chunk. A chunk beyond them is refused whole.
 const (
-	MaxBytes   = 8 << 20
+	MaxBytes   = 4 << 20 // as much as the server accepts in one request
 	MaxSamples = 20_000
 	maxErr     = 120 // characters of Sample.Err
 	maxName    = 512 // bytes of any other string
