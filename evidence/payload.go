@@ -54,6 +54,71 @@ func payloadOf[T any](r Record) (T, error) {
 	return p, nil
 }
 
+// standing is the proposal that counts at the end of a run, and the approvals of it.
+type standing struct {
+	proposal  proposed
+	at        int64    // index of its record
+	approvals []Record // the last one of each group, in the order of their first
+}
+
+// standingOf walks the records of a run. A later proposal voids every approval before it. Nothing may take
+// effect before every group that the standing proposal names has approved it.
+func standingOf(records []Record) (standing, error) {
+	var st standing
+	for _, r := range records {
+		effect := r.Kind == KindApplied
+		var err error
+		switch r.Kind {
+		case KindProposed:
+			st = standing{at: r.Index}
+			st.proposal, err = payloadOf[proposed](r)
+		case KindApproved:
+			err = st.approve(r)
+		case KindIntent:
+			var i intent
+			i, err = payloadOf[intent](r)
+			effect = i.What == "inject"
+		}
+		if err != nil {
+			return standing{}, fail(FileRecords, r.Index, "%w", err)
+		}
+		if group, ok := st.missing(); effect && ok {
+			return standing{}, fail(FileRecords, r.Index, "%s before group %q had approved", r.Kind, group)
+		}
+	}
+	return st, nil
+}
+
+func (st *standing) approve(r Record) error {
+	a, err := payloadOf[approved](r)
+	if err != nil {
+		return err
+	}
+	for i, old := range st.approvals {
+		if o, err := payloadOf[approved](old); err == nil && o.Group == a.Group {
+			st.approvals[i] = r
+			return nil
+		}
+	}
+	st.approvals = append(st.approvals, r)
+	return nil
+}
+
+// missing is the first group of the proposal that has not approved it.
+func (st *standing) missing() (string, bool) {
+	for _, g := range st.proposal.Groups {
+		ok := false
+		for _, r := range st.approvals {
+			a, err := payloadOf[approved](r)
+			ok = ok || err == nil && a.Group == g && a.Decision == Approve
+		}
+		if !ok {
+			return g, true
+		}
+	}
+	return "", false
+}
+
 // SampleFile is one file under samples/, as a record of the log names it.
 type SampleFile struct {
 	Path   string

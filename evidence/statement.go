@@ -58,7 +58,7 @@ type DrillResult struct {
 	StartedAt  time.Time   `json:"startedAt"` // first record
 	EndedAt    time.Time   `json:"endedAt"`   // last record
 	Runner     Person      `json:"runner"`
-	Approvals  []Person    `json:"approvals"` // in the order of the records
+	Approvals  []Person    `json:"approvals"` // of the standing proposal, in the order of the records
 	Objectives []Objective `json:"objectives"`
 	Log        LogHead     `json:"log"`
 }
@@ -140,10 +140,11 @@ func drillResult(records []Record, c Checkpoint, objectives []Objective) (DrillR
 		return DrillResult{}, errors.New("no records")
 	}
 	first, last := records[0], records[len(records)-1]
-	p, err := payloadOf[proposed](first)
+	st, err := standingOf(records)
 	if err != nil {
 		return DrillResult{}, err
 	}
+	p := st.proposal
 	d := DrillResult{
 		Run: first.Run, Drill: p.Drill, Scenario: p.Scenario, Software: p.Software,
 		Verdict: verdictIncomplete, StartedAt: first.At.UTC(), EndedAt: last.At.UTC(),
@@ -159,10 +160,7 @@ func drillResult(records []Record, c Checkpoint, objectives []Objective) (DrillR
 		}
 		d.Verdict, d.Reason, d.Restored = end.Verdict, end.Reason, end.Restored
 	}
-	for _, r := range records {
-		if r.Kind != KindApproved {
-			continue
-		}
+	for _, r := range st.approvals {
 		a, err := payloadOf[approved](r)
 		if err != nil {
 			return DrillResult{}, err

@@ -180,7 +180,7 @@ func (v *Verified) checkFile(e ManifestEntry) *VerifyError {
 func (v *Verified) ReadFile(name string) ([]byte, error) {
 	e, ok := v.Manifest.Find(name)
 	if !ok {
-		return nil, fail(name, -1, "a file that the manifest does not name")
+		return nil, fail(name, -1, "missing: the manifest does not name it")
 	}
 	f, err := v.files.Open(name)
 	if err != nil {

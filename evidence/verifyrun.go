@@ -34,8 +34,8 @@ func (v *Verified) checkRecords(leaves []tlog.Hash) error {
 			return fail(FileRecords, r.Index, "out of order")
 		case r.RunSeq != int64(len(v.Records)):
 			return fail(FileRecords, r.Index, "runSeq %d where %d is next", r.RunSeq, len(v.Records))
-		case (r.Kind == KindProposed) != (r.RunSeq == 0):
-			return fail(FileRecords, r.Index, "the first record, and no other, must be %s", KindProposed)
+		case r.RunSeq == 0 && r.Kind != KindProposed:
+			return fail(FileRecords, r.Index, "the first record of a run must be %s", KindProposed)
 		case len(v.Records) > 0 && v.Records[len(v.Records)-1].Kind == KindClosed:
 			return fail(FileRecords, r.Index, "a record after %s", KindClosed)
 		}
@@ -51,19 +51,25 @@ func (v *Verified) checkRecords(leaves []tlog.Hash) error {
 
 // checkRun compares proposal, approvals and samples with the records that name them.
 func (v *Verified) checkRun() error {
-	p, err := payloadOf[proposed](v.Records[0])
+	st, err := standingOf(v.Records)
 	if err != nil {
-		return fail(FileRecords, v.Records[0].Index, "%w", err)
+		return err
 	}
 	if v.Proposal, err = v.ReadFile(FileProposal); err != nil {
 		return err
 	}
-	if hexDigest(v.Proposal) != p.ProposalSHA256 {
-		return fail(FileProposal, v.Records[0].Index, "its SHA-256 is not the one that was proposed")
+	if hexDigest(v.Proposal) != st.proposal.ProposalSHA256 {
+		return fail(FileProposal, st.at, "its SHA-256 is not the one that was proposed")
 	}
-	if err := v.checkApprovals(p); err != nil {
+	if err := v.checkApprovals(st); err != nil {
 		return err
 	}
+	return v.checkSamples()
+}
+
+// checkSamples compares samples/ with the records: each file named, each name there.
+func (v *Verified) checkSamples() error {
+	var err error
 	if v.Samples, err = sampleFiles(v.Records); err != nil {
 		return err
 	}
@@ -86,46 +92,25 @@ func (v *Verified) checkRun() error {
 	return nil
 }
 
-// checkApprovals walks the records in order: nothing may take effect before every group of the proposal has
-// approved. The last approval of each group is the one in the bundle.
-func (v *Verified) checkApprovals(p proposed) error {
-	standing := map[string]Record{}
-	decided := map[string]string{}
-	var order []string
-	for _, r := range v.Records {
-		effect := r.Kind == KindApplied
-		switch r.Kind {
-		case KindApproved:
-			a, err := payloadOf[approved](r)
-			if err != nil {
-				return fail(FileRecords, r.Index, "%w", err)
-			}
-			if _, ok := standing[a.Group]; !ok {
-				order = append(order, a.Group)
-			}
-			standing[a.Group], decided[a.Group] = r, a.Decision
-		case KindIntent:
-			i, err := payloadOf[intent](r)
-			if err != nil {
-				return fail(FileRecords, r.Index, "%w", err)
-			}
-			effect = i.What == "inject"
+// checkApprovals verifies the envelope of every standing approval, and that there are no others.
+func (v *Verified) checkApprovals(st standing) error {
+	known := map[string]bool{}
+	holder := map[string]string{st.proposal.ByKey: "the runner"}
+	for _, r := range st.approvals {
+		a, err := payloadOf[approved](r)
+		if err != nil {
+			return fail(FileRecords, r.Index, "%w", err)
 		}
-		for _, g := range p.Groups {
-			if effect && decided[g] != Approve {
-				return fail(FileRecords, r.Index, "%s before group %q had approved", r.Kind, g)
-			}
+		if a.Decision == Reject && a.EnvelopeSHA256 == "" {
+			continue // a refusal that nobody signed stops the run all the same
 		}
-	}
-	holder := map[string]string{p.ByKey: "the runner"}
-	for _, group := range order {
-		if err := v.checkApproval(standing[group], p, holder); err != nil {
+		known[ApprovalFile(a.Group)] = true
+		if err := v.checkApproval(r, st.proposal, holder); err != nil {
 			return err
 		}
 	}
 	for _, e := range v.Manifest {
-		group, ok := strings.CutPrefix(e.Path, dirApprovals)
-		if _, known := standing[strings.TrimSuffix(group, approvalSuffix)]; ok && !known {
+		if strings.HasPrefix(e.Path, dirApprovals) && !known[e.Path] {
 			return fail(e.Path, -1, "no record names this approval")
 		}
 	}
@@ -146,8 +131,8 @@ func (v *Verified) checkApproval(r Record, p proposed, holder map[string]string)
 	if err != nil {
 		return err
 	}
-	a, err := VerifyApproval(b, rec.PublicKey)
 	id := KeyID(rec.PublicKey)
+	a, err := VerifyApproval(b, rec.PublicKey)
 	switch {
 	case err != nil:
 		return fail(name, r.Index, "%w", err)
