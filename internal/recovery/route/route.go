@@ -155,7 +155,7 @@ func (s Service) MayBeCalledBy(identity string) bool {
 	return false
 }
 
-// MatchIdentity says whether a SPIFFE id fits a pattern: equal element by element, where "*" fits any one.
+// MatchIdentity says whether a SPIFFE id fits a pattern: equal element by element, where a last "*" fits any one.
 func MatchIdentity(pattern, id string) bool {
 	for pattern != "" || id != "" {
 		var p, e string
