@@ -176,7 +176,17 @@ func (b *builder) build(svc api.Service) (out route.Service, ok bool) {
 			len(b.passive[name])+len(b.active[name]), b.patternNames(name))
 		return b.prev.Service(name)
 	}
-	b.keepLastEndpoints(name)
+	problems := len(b.problems)
+	s := b.place(svc)
+	if countEndpoints(s) == 0 && b.keepLastEndpoints(name, problems) {
+		s = b.place(svc)
+	}
+	return s, true
+}
+
+// place makes a service by its pattern.
+func (b *builder) place(svc api.Service) route.Service {
+	name := api.ServiceID(svc.Metadata.Name)
 	s := b.frame(svc)
 	switch {
 	case len(b.passive[name]) == 1:
@@ -186,26 +196,34 @@ func (b *builder) build(svc api.Service) (out route.Service, ok bool) {
 	default:
 		b.plain(&s, svc)
 	}
-	return s, true
+	return s
 }
 
-// keepLastEndpoints gives a service without any endpoint those of the last table.
-func (b *builder) keepLastEndpoints(name api.ServiceID) {
+// keepLastEndpoints gives a service that would have no endpoint those of the last table, if that has any. The
+// problems of the first attempt, from index problems on, are dropped: it is made again.
+func (b *builder) keepLastEndpoints(name api.ServiceID, problems int) bool {
 	last, ok := b.prev.Service(name)
-	if !ok || len(b.endpoints[name]) > 0 {
-		return
+	if !ok || countEndpoints(last) == 0 {
+		return false
 	}
+	b.problems = b.problems[:problems]
 	kept := map[api.SiteID][]route.Endpoint{}
 	for _, site := range last.Sites {
 		if len(site.Endpoints) > 0 {
 			kept[site.Name] = slices.Clone(site.Endpoints)
 		}
 	}
-	if len(kept) == 0 {
-		return
-	}
 	b.endpoints[name] = kept
 	b.problem(name, audit.CodeNoEndpoints, "no workload is left: the endpoints of the last table are kept; delete Service/%s if it is to go", name)
+	return true
+}
+
+func countEndpoints(s route.Service) int {
+	n := 0
+	for _, site := range s.Sites {
+		n += len(site.Endpoints)
+	}
+	return n
 }
 
 // frame is what a service has under every pattern.
