@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/livefire-mesh/livefire/api"
 )
@@ -44,6 +46,9 @@ func writeError(ctx context.Context, subject string, err error) error {
 		if errors.Is(err, c) {
 			return refused(subject, err)
 		}
+	}
+	if status.Code(err) == codes.ResourceExhausted { // gRPC's own limit on the size of a message, on either side
+		return refused(subject, fmt.Errorf("%w: %w", rpctypes.ErrRequestTooLarge, err))
 	}
 	return &failure{api.Errorf(api.Unavailable, subject, "the write may or may not have happened: %v", reason(ctx, err)).
 		WithHint("read it back before you repeat the write"), errors.Join(ErrUncertain, err, context.Cause(ctx))}

@@ -113,7 +113,8 @@ func connect(cfg Config) (*clientv3.Client, error) {
 		Endpoints:            cfg.Endpoints,
 		TLS:                  cfg.TLS,
 		DialTimeout:          DefaultTimeout,
-		DialKeepAliveTime:    6 * time.Second, // etcd refuses pings more often than each 5 s
+		MaxCallSendMsgSize:   2 * maxRequestBytes, // let etcd judge
+		DialKeepAliveTime:    6 * time.Second,     // etcd refuses pings more often than each 5 s
 		DialKeepAliveTimeout: 2 * time.Second,
 		Logger:               zap.New(&slogCore{log: cfg.Logger}),
 		DialOptions:          []grpc.DialOption{grpc.WithChainStreamInterceptor(waitForLeaseStream)},

@@ -30,6 +30,9 @@ func (s *Server) Link(t testing.TB) *Link {
 	open := make(chan struct{})
 	close(open)
 	l := &Link{server: s, listener: listener, conns: map[net.Conn]bool{}, requests: open, replies: open, ended: make(chan struct{})}
+	s.mu.Lock()
+	s.links = append(s.links, l)
+	s.mu.Unlock()
 	l.tasks.Go(l.accept)
 	t.Cleanup(func() {
 		close(l.ended)
@@ -46,8 +49,15 @@ func (l *Link) Endpoint() string { return l.listener.Addr().String() }
 // Cut breaks every connection, with what was held, and refuses new ones until Heal.
 func (l *Link) Cut() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.cut = true
+	l.mu.Unlock()
+	l.drop()
+}
+
+// drop breaks every connection, with what was held; new ones are welcome.
+func (l *Link) drop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for c := range l.conns {
 		_ = c.Close() // nothing to lose
 	}

@@ -58,8 +58,9 @@ func OpenConfig(t testing.TB, cfg store.Config) *store.Store {
 type Server struct {
 	dir string // set once
 
-	mu   sync.Mutex
-	etcd *embed.Etcd // guarded by mu; nil while crashed
+	mu    sync.Mutex
+	etcd  *embed.Etcd // guarded by mu; nil while crashed
+	links []*Link     // guarded by mu
 }
 
 // Start starts an etcd that ends with the test.
@@ -98,13 +99,17 @@ func (s *Server) Restart(t testing.TB) {
 // Crash stops it without any farewell. It keeps its data.
 func (s *Server) Crash() {
 	s.mu.Lock()
-	e := s.etcd
+	e, links := s.etcd, s.links
 	s.etcd = nil
 	s.mu.Unlock()
-	if e != nil {
-		e.Server.HardStop()
-		e.Close()
+	if e == nil {
+		return
 	}
+	e.Server.HardStop()
+	for _, l := range links {
+		l.drop() // else Close would wait seconds for their streams
+	}
+	e.Close()
 }
 
 // Endpoint is its present address, "" while crashed.
