@@ -140,7 +140,7 @@ func (s *step) start() {
 	}
 	st := &s.State
 	st.StartedAt, st.StartedBy, st.Deadline = s.ev.At, s.ev.By, s.ev.At.Add(s.Config.Deadline)
-	s.enter(Scheduled, reason("started by", s.ev.By))
+	s.enter(Scheduled, "started by "+s.ev.By)
 	s.prepare()
 }
 

@@ -68,10 +68,11 @@ func (m Machine) giveUp() time.Time {
 	return t
 }
 
-// waitUntil is when the waits after the revert end: at the deadline, or, if that is over, one verify later.
+// waitUntil is when the waits after the revert end: at the deadline, or, if that is over or near, two spans of
+// verify after they began, so that the last words of the run are still measured.
 func (m Machine) waitUntil() time.Time {
 	t := m.State.Deadline
-	if end := m.State.Since.Add(m.Config.Verify); end.After(t) {
+	if end := m.State.Since.Add(2 * m.Config.Verify); end.After(t) {
 		t = end
 	}
 	return t
