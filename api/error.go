@@ -31,9 +31,10 @@ type Error struct {
 // Position is one error in a file, with the line quoted.
 type Position struct {
 	File    string `json:"file"`
-	Line    int    `json:"line"`   // from 1
-	Column  int    `json:"column"` // from 1
-	Quote   string `json:"quote"`  // the line itself
+	Line    int    `json:"line"`           // from 1
+	Column  int    `json:"column"`         // from 1
+	Quote   string `json:"quote"`          // the line itself
+	Code    string `json:"code,omitempty"` // LFnnnn
 	Message string `json:"message"`
 	Hint    string `json:"hint,omitempty"`
 }
@@ -51,6 +52,9 @@ func (e *Error) Error() string {
 	}
 	for _, d := range e.Details {
 		fmt.Fprintf(&b, "\n%s:%d:%d: %s", d.File, d.Line, d.Column, d.Message)
+		if d.Code != "" {
+			fmt.Fprintf(&b, " (%s)", d.Code)
+		}
 		if d.Quote != "" {
 			fmt.Fprintf(&b, "\n    %s", d.Quote)
 		}

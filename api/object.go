@@ -55,7 +55,8 @@ type Object interface {
 
 // Problem is one thing that is wrong with a field.
 type Problem struct {
-	Path    string `json:"path"` // "$.spec.retries.budget"
+	Path    string `json:"path"`           // "$.spec.retries.budget"
+	Code    string `json:"code,omitempty"` // LFnnnn
 	Message string `json:"message"`
 	Hint    string `json:"hint,omitempty"`
 }
