@@ -82,6 +82,7 @@ type Process struct {
 	Service  api.ServiceID `json:"service"`
 	Workload string        `json:"workload"`
 	Sidecar  bool          `json:"sidecar,omitempty"`
+	Counts   bool          `json:"counts,omitempty"` // the agent can list the request ids that it executed
 	PID      int           `json:"pid"`
 	State    string        `json:"state"` // running | held | starting | stopped | failed
 	Restarts int           `json:"restarts"`
@@ -118,6 +119,7 @@ type Load struct {
 	Site     api.SiteID    `json:"site"` // where it was served
 	Requests int64         `json:"requests"`
 	Failed   int64         `json:"failed"`
+	Inbound  bool          `json:"inbound,omitempty"` // counted where it was served, not where it was sent
 	Span     time.Duration `json:"span"`
 }
 
@@ -134,7 +136,7 @@ type Samples struct {
 	SHA256 string `json:"sha256"`
 }
 
-// Executions announces the request ids that one workload executed; the body is a JSON array of strings.
+// Executions announces the request ids that one workload executed; the body has one id per line.
 // POST /v1alpha1/nodes/{node}/executions?order=&workload=&service=&sha256=. Repeating it is harmless.
 type Executions struct {
 	Order    string        `json:"order"`

@@ -90,7 +90,7 @@ func (c *Client) Samples(ctx context.Context, s nodeapi.Samples, data []byte) er
 // Executions uploads the request ids that one workload executed.
 func (c *Client) Executions(ctx context.Context, e nodeapi.Executions, data []byte) error {
 	q := url.Values{"order": {e.Order}, "workload": {e.Workload}, "service": {string(e.Service)}, "sha256": {e.SHA256}}
-	return c.send(ctx, c.path("executions")+"?"+q.Encode(), "application/json", data, nil)
+	return c.send(ctx, c.path("executions")+"?"+q.Encode(), "text/plain", data, nil)
 }
 
 func (c *Client) path(verb string) string {
