@@ -110,8 +110,9 @@ func TestCrashLeavesWholeStepsOnly(t *testing.T) {
 		n += len(entries)
 		whole[n] = true
 	}
+	calls := callsOf(t)
 	for _, f := range []form{notDone, doneUnsure, readFails} {
-		for at := range callsOf(t) {
+		for at := range calls {
 			t.Run(fmt.Sprintf("%s, call %d", f, at), func(t *testing.T) {
 				s := newSpace(t)
 				l := openLedger(t, s, nil)

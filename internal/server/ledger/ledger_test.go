@@ -175,7 +175,7 @@ func fences(t *testing.T) (old, present store.Fence) {
 	t.Helper()
 	over := errors.New("over")
 	lead := func(fn func(store.Fence)) {
-		ctx, cancel := context.WithCancelCause(t.Context())
+		ctx, cancel := context.WithCancelCause(context.WithoutCancel(t.Context())) // lasts until the cleanup
 		err := etcd.Lead(ctx, t.Name(), "test", store.MinTTL, func(_ context.Context, f store.Fence) error {
 			fn(f)
 			cancel(over)
