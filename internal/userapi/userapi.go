@@ -73,7 +73,7 @@ type BearerResponse struct {
 
 // ApplyRequest changes a set of resources, all or none. POST /v1alpha1/apply (operator).
 type ApplyRequest struct {
-	Objects []json.RawMessage `json:"objects"`          // any kinds that an operator writes
+	Objects []json.RawMessage `json:"objects"` // any kinds that an operator writes
 	Delete  []api.Ref         `json:"delete,omitempty"`
 	DryRun  bool              `json:"dryRun,omitempty"` // say what would change; nothing is written
 	Reason  string            `json:"reason,omitempty"`
@@ -167,7 +167,7 @@ type NodeStatus struct {
 	OffsetMS   float64       `json:"offsetMs"`
 	ErrorMS    float64       `json:"errorMs"`
 	PID        int           `json:"pid,omitempty"`
-	Address    string        `json:"address,omitempty"` // of its inbound listener
+	Address    string        `json:"address,omitempty"`   // of its inbound listener
 	Processes  []Process     `json:"processes,omitempty"` // of an agent
 }
 
@@ -285,4 +285,16 @@ type Version struct {
 	Version string `json:"version"`
 	Go      string `json:"go"`
 	Key     string `json:"key"` // note verifier key that signs checkpoints and statements
+}
+
+// Context is a context file: which server, and as whom. It holds a private key: mode 0600.
+type Context struct {
+	Server      string `json:"server" yaml:"server"` // https://host:port
+	User        string `json:"user" yaml:"user"`
+	TrustDomain string `json:"trustDomain" yaml:"trustDomain"`
+	Key         string `json:"key" yaml:"key"`                 // PEM, PKCS 8, Ed25519
+	Certificate string `json:"certificate" yaml:"certificate"` // PEM chain
+	Roots       string `json:"roots" yaml:"roots"`             // PEM
+	// Token is a bearer token that is used instead of key and certificate.
+	Token string `json:"token,omitempty" yaml:"token,omitempty"`
 }
