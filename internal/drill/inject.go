@@ -16,7 +16,7 @@ func (m Machine) probes() []sample.Order {
 	out := slices.Clone(m.Config.Probes)
 	for i := range out {
 		if m.State.Attempt > 1 {
-			out[i].ID = fmt.Sprintf("%s~%d", out[i].ID, m.State.Attempt)
+			out[i].ID = fmt.Sprintf("%s.%d", out[i].ID, m.State.Attempt)
 		}
 	}
 	return out

@@ -51,8 +51,8 @@ func gather(in Input) (*facts, error) {
 		if i > 0 && r.Index <= in.Records[i-1].Index {
 			return nil, fmt.Errorf("record %d follows record %d", r.Index, in.Records[i-1].Index)
 		}
-		if r.Run != "" && r.Run != f.run {
-			continue
+		if r.Run != f.run {
+			continue // a bundle holds the records of its run alone: whoever measures must see the same
 		}
 		if err := f.take(r); err != nil {
 			return nil, err

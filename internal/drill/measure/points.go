@@ -205,12 +205,11 @@ func (a *Account) add(c class) {
 // executions counts what the applications wrote about requests of this run's probe of a service.
 func executions(run string, s api.ServiceID, lists map[string][]string) (twice, counted int) {
 	prefix := strings.TrimSuffix(sample.RequestID(run+"/"+string(s), 0), "0")
-	again := strings.TrimSuffix(prefix, ".") + "~" // after a restart: "<run>.<service>~2.<seq>"
 	times := map[string]int{}
 	for _, ids := range lists {
 		mine := false
 		for _, id := range ids {
-			if strings.HasPrefix(id, prefix) || strings.HasPrefix(id, again) {
+			if strings.HasPrefix(id, prefix) {
 				times[id]++
 				mine = true
 			}

@@ -13,7 +13,7 @@ import (
 // Input is everything that a measurement reads.
 type Input struct {
 	Proposal   record.Proposal
-	Records    []evidence.Record   // of the run and of no run, by index
+	Records    []evidence.Record   // by index; those of other runs and of no run are skipped
 	Chunks     []sample.Chunk      // any order
 	Executions map[string][]string // per workload: the request ids that its application wrote
 }
