@@ -99,11 +99,12 @@ func sign(t *testing.T, template, parent *x509.Certificate, key, by *ecdsa.Priva
 // with TLS 1.3 it hears of a refusal only then.
 func handshake(t *testing.T, client, server *tls.Config) (clientErr, serverErr error, cs tls.ConnectionState) {
 	t.Helper()
-	a, b := net.Pipe()
+	a, b := connected(t)
 	defer a.Close()
-	deadline := time.Now().Add(limit)
-	if err := a.SetDeadline(deadline); err != nil {
-		t.Fatal(err)
+	for _, c := range []net.Conn{a, b} {
+		if err := c.SetDeadline(time.Now().Add(limit)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	done := make(chan struct{})
 	go func() {
@@ -123,4 +124,31 @@ func handshake(t *testing.T, client, server *tls.Config) (clientErr, serverErr e
 	_ = a.Close() // ends a server that still waits
 	<-done
 	return clientErr, serverErr, cs
+}
+
+// connected is a connection over loopback. Not a net.Pipe: that has no buffer, and a refusal, which one side writes while the
+// other still writes its own part of the handshake, would stop both.
+func connected(t *testing.T) (client, server net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if client, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if server, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	return client, server
+}
+
+func parsed(t *testing.T, v *SVID) []*x509.Certificate {
+	t.Helper()
+	certs, err := parseCertificates(v.ChainPEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certs
 }
