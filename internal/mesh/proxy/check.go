@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/livefire-mesh/livefire/internal/mesh/proxy/http1"
 	"github.com/livefire-mesh/livefire/internal/mesh/proxy/outlier"
 )
 
@@ -81,7 +82,7 @@ func (p *Proxy) check(ctx context.Context, e *endpoint, timeout time.Duration) o
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errCheckTimeout)
 	defer cancel()
 	status, err := p.ask(ctx, e)
-	o := outcome{late: time.Since(start) > timeout+timeout/2}
+	o := outcome{late: time.Since(start) > timeout+timeout/2 || p.late.since(start) > timeout/3}
 	switch {
 	case err == nil && status >= 200 && status < 300:
 		o.ok = true
@@ -101,14 +102,15 @@ func (p *Proxy) ask(ctx context.Context, e *endpoint) (status int, err error) {
 		path = "/healthz"
 	}
 	for {
-		c, reused, err := e.checks.Take(ctx, 0)
+		c, err := e.checks.Take(ctx, 0)
 		if err != nil {
 			return 0, err
 		}
 		req := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: path}, Host: spec.host, Header: http.Header{"User-Agent": {"livefire-check"}}}
 		resp, err := c.RoundTrip(ctx, req, 0)
 		if err != nil {
-			if reused && ctx.Err() == nil {
+			var sent *http1.SendError
+			if errors.As(err, &sent) && sent.Reused && ctx.Err() == nil {
 				continue // the peer closed an idle connection; a new one tells
 			}
 			return 0, err

@@ -130,7 +130,7 @@ func (x *exchange) askApp(ctx context.Context, h http.Header, connections int, s
 		x.p.in.pending.Add(-1)
 		return nil, errPending
 	}
-	c, _, err := x.p.app.Take(ctx, connections)
+	c, err := x.p.app.Take(ctx, connections)
 	x.p.in.pending.Add(-1)
 	if err != nil {
 		return nil, err
@@ -149,7 +149,7 @@ func (x *exchange) appFailed(err error) {
 	}
 	reason := "the application: " + describe(err)
 	switch {
-	case errors.Is(err, http1.ErrPoolFull), errors.Is(err, errPending):
+	case errors.Is(err, errPending):
 		x.reply(http.StatusServiceUnavailable, flagOverflow, err.Error())
 	case causeOf(err) == retry.Reset:
 		x.reply(http.StatusServiceUnavailable, flagTerminated, reason)

@@ -194,7 +194,7 @@ func (t *sender) giveUp(r *result) {
 		status, flag = http.StatusGatewayTimeout, flagTimeout
 	case retry.Local:
 		flag = flagOverflow
-		if !errors.Is(r.err, http1.ErrPoolFull) && !errors.Is(r.err, errPending) {
+		if !errors.Is(r.err, errPending) {
 			status, flag = http.StatusBadRequest, flagProtocol // the caller's body could not be read
 		}
 	}
@@ -237,7 +237,7 @@ func (t *sender) exchangeWith(ctx context.Context, e *endpoint, a *attempt) (*ht
 		t.service.run.pending.Add(-1)
 		return nil, errPending
 	}
-	c, _, err := e.pool.Take(ctx, spec.Limits.Connections)
+	c, err := e.pool.Take(ctx, spec.Limits.Connections)
 	t.service.run.pending.Add(-1)
 	if err != nil {
 		return nil, err
@@ -261,7 +261,7 @@ func (t *sender) failed(e *endpoint, err error) *result {
 	r := &result{err: err, cause: causeOf(err)}
 	var sent *http1.SendError
 	r.undelivered = !errors.As(err, &sent) || !sent.Sent || r.cause == retry.Connect
-	if errors.Is(err, http1.ErrPoolFull) || errors.Is(err, errPending) {
+	if errors.Is(err, errPending) {
 		r.cause = retry.Local
 	}
 	if t.ctx.Err() != nil || t.conn.guard.Refusal() != nil {
@@ -269,10 +269,12 @@ func (t *sender) failed(e *endpoint, err error) *result {
 		return r
 	}
 	now := time.Now()
-	switch r.cause {
-	case retry.Refused, retry.Connect:
+	switch {
+	case errors.Is(err, errConnectTimeout):
+		// Silence, or this host has too much to do: the watch asks the endpoint and another one, then decides.
+	case r.cause == retry.Refused || r.cause == retry.Connect:
 		t.p.eject(e, outlier.Refused)
-	case retry.Reset:
+	case r.cause == retry.Reset:
 		t.p.report(e, outlier.Reset, now)
 	}
 	return r

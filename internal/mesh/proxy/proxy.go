@@ -39,8 +39,8 @@ type Proxy struct {
 	// atomic
 	current  atomic.Pointer[view]
 	draining atomic.Bool
-	heldUp   atomic.Int64 // when this process last noticed that it was late, Unix ns
 
+	late     lateness   // of this process
 	applying sync.Mutex // serializes Apply
 
 	// guarded by endpointsMu
@@ -128,9 +128,10 @@ func (p *Proxy) Run(ctx context.Context) error {
 	p.tasks.Wait()
 	p.handlers.Wait()
 	for _, e := range p.all() {
-		e.close()
+		e.pool.Stop()
+		e.checks.Stop()
 	}
-	p.app.Close()
+	p.app.Stop()
 	return err
 }
 

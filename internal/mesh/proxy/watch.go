@@ -20,8 +20,9 @@ const (
 //
 // A hang is not an error that comes back: a stopped process accepts connections and says nothing. So an endpoint whose
 // oldest request has waited longer than max(stallFloor, 4 x its recent p99) without any byte from the endpoint is asked
-// for its health at once, beside the regular checks, and ejected if it does not answer that either. Progress elsewhere
-// is not asked for: when the only endpoint in use hangs there is none.
+// for its health at once, beside the regular checks. It is ejected if it does not answer that either while another
+// endpoint, where its requests could go, does: silence everywhere is this host's own trouble, or leaves nowhere to go,
+// and ejecting everybody would turn a slow moment into an outage. The regular checks decide then.
 func (p *Proxy) watch(ctx context.Context) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
@@ -34,11 +35,11 @@ func (p *Proxy) watch(ctx context.Context) {
 		case <-tick.C:
 		}
 		now := time.Now()
-		if now.Sub(last) > 2*watchInterval+stallFloor/2 {
-			p.heldUp.Store(now.UnixNano())
+		if by := now.Sub(last) - watchInterval; by > watchInterval {
+			p.late.note(now, by)
 		}
 		last = now
-		heldUp := p.heldUpSince(now.Add(-stallFloor))
+		heldUp := p.late.since(now.Add(-stallFloor)) > stallFloor/3
 		for _, e := range p.all() {
 			p.refresh(e, now)
 			if !heldUp && e.stalled(now, stallFloor) {
@@ -52,9 +53,6 @@ func (p *Proxy) watch(ctx context.Context) {
 	}
 }
 
-// heldUpSince says whether this process itself was late since then: what looked like silence may have been ours.
-func (p *Proxy) heldUpSince(t time.Time) bool { return p.heldUp.Load() > t.UnixNano() }
-
 // refresh notices an ejection that has ended by time.
 func (p *Proxy) refresh(e *endpoint, now time.Time) {
 	if outlier.State(e.state.Load()) == outlier.Unusable {
@@ -62,7 +60,8 @@ func (p *Proxy) refresh(e *endpoint, now time.Time) {
 	}
 }
 
-// probe asks a stalled endpoint for its health, in a goroutine of its own, and ejects it if it stays silent.
+// probe asks a stalled endpoint for its health, in a goroutine of its own, and ejects it if it stays silent while
+// another endpoint that could serve instead answers.
 func (p *Proxy) probe(ctx context.Context, e *endpoint, now time.Time) {
 	e.mu.Lock()
 	due := now.Sub(e.probed) >= probeGap
@@ -72,21 +71,61 @@ func (p *Proxy) probe(ctx context.Context, e *endpoint, now time.Time) {
 	}
 	p.tasks.Go(func() {
 		defer e.probing.Store(false)
+		instead := make(chan bool, 1)
+		p.tasks.Go(func() { instead <- p.otherAnswers(ctx, e, now) })
 		o := p.check(ctx, e, probeTimeout)
-		if !o.ok && (o.late || p.heldUpSince(now)) {
-			o = p.check(ctx, e, probeTimeout) // this process was held up: ask once more
-		}
+		other := <-instead
 		e.mu.Lock()
 		e.probed = time.Now()
 		e.mu.Unlock()
 		switch {
-		case ctx.Err() != nil || o.ok:
-		case o.silent && !o.late:
-			p.eject(e, outlier.Hang)
+		case ctx.Err() != nil || o.ok || o.late:
 		case !o.silent:
 			p.checked(e, o, false)
+		case other:
+			p.eject(e, outlier.Hang)
 		}
 	})
+}
+
+// otherAnswers asks the endpoints that could take over from e, one after the other within one probe's time, and says
+// whether one answers. Another site comes first, because a site is lost as a whole more often than half.
+func (p *Proxy) otherAnswers(ctx context.Context, e *endpoint, now time.Time) bool {
+	s := p.current.Load().service(e.key.service)
+	if s == nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	for _, o := range s.instead(e) {
+		if ctx.Err() != nil {
+			return false
+		}
+		if !o.stalled(now, stallFloor) && p.check(ctx, o, probeTimeout).ok {
+			return true
+		}
+	}
+	return false
+}
+
+// instead gives the usable endpoints that requests could go to if e were lost, those of other sites first.
+func (s *service) instead(e *endpoint) (others []*endpoint) {
+	var here []*endpoint
+	for _, st := range s.sites {
+		if st.spec.Excluded || !s.spec.Reflex && st.spec.Name != e.key.site {
+			continue
+		}
+		for _, o := range st.endpoints {
+			switch {
+			case o == e || !o.usable():
+			case st.spec.Name == e.key.site:
+				here = append(here, o)
+			default:
+				others = append(others, o)
+			}
+		}
+	}
+	return append(others, here...)
 }
 
 // sweep closes connections that have been idle for long, and ends what remains at endpoints that left the table.

@@ -3,91 +3,157 @@ package http1
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
 
-// ErrPoolFull says that a pool has as many connections as it may have.
-var ErrPoolFull = errors.New("connection limit reached")
-
-// maxIdle connections are kept per endpoint.
-const maxIdle = 128
+const (
+	maxIdle  = 128 // connections kept per endpoint
+	maxDials = 16  // at once per endpoint: after a failover every request wants a new connection at the same moment
+)
 
 // PoolConfig of the connections to one endpoint.
 type PoolConfig struct {
-	// Dial makes a connection that is ready for requests, TLS included. Required.
+	// Dial makes a connection that is ready for requests, TLS included. It ends by itself. Required.
 	Dial func(ctx context.Context) (net.Conn, error)
 	// Progress is called after each read that brought bytes. Nil = nobody listens.
 	Progress func()
 }
 
 // Pool keeps connections to one endpoint alive between requests.
+//
+// A request takes an idle connection, or waits for the first that comes: one that another request gives back, or one of
+// at most maxDials being made. A dial goes on when its request has gone, because the next one wants a connection too;
+// that way a burst of handshakes never throws away its own work.
 type Pool struct {
 	cfg PoolConfig
 
 	// guarded by mu
-	mu     sync.Mutex
-	idle   []*Conn // oldest first; the newest is taken first
-	open   int
-	closed bool
+	mu      sync.Mutex
+	idle    []*Conn // oldest first; the newest is taken first
+	waiters []*waiter
+	open    int // connections and dials
+	dials   map[*waiter]context.CancelFunc
+	limit   int
+	closed  bool
+
+	dialers sync.WaitGroup
+}
+
+// waiter is a request without a connection yet. It gets exactly one delivery while it is in the list.
+type waiter struct{ got chan delivery }
+
+type delivery struct {
+	conn *Conn
+	err  error
 }
 
 // NewPool makes an empty pool.
-func NewPool(cfg PoolConfig) *Pool { return &Pool{cfg: cfg} }
+func NewPool(cfg PoolConfig) *Pool {
+	return &Pool{cfg: cfg, dials: map[*waiter]context.CancelFunc{}}
+}
 
-// Take gives an idle connection that still lives, or dials one; reused says which. limit bounds the connections in all,
-// 0 = none (ErrPoolFull).
-func (p *Pool) Take(ctx context.Context, limit int) (c *Conn, reused bool, err error) {
+// Take gives a connection that lives; limit bounds the connections in all, 0 = none. At the limit it waits for one to
+// be given back. The error is a dial's, or the cause of ctx.
+func (p *Pool) Take(ctx context.Context, limit int) (*Conn, error) {
 	for {
-		c, err := p.takeIdle(limit)
-		if err != nil {
-			return nil, false, err
-		}
-		if c == nil {
-			break
+		c, w := p.idleOrWait(limit)
+		if w != nil {
+			return p.await(ctx, w)
 		}
 		if c.alive() {
-			return c, true, nil
+			return c, nil
 		}
 		c.Close()
 	}
-	raw, err := p.cfg.Dial(ctx)
-	if err != nil {
-		p.forget()
-		return nil, false, err
-	}
-	c = &Conn{pool: p, raw: raw}
-	c.reader = bufio.NewReaderSize(progressReader{raw, p.cfg.Progress}, 4<<10)
-	return c, false, nil
 }
 
-// takeIdle gives the newest idle connection; nil means that the caller may dial, which is counted already.
-func (p *Pool) takeIdle(limit int) (*Conn, error) {
+func (p *Pool) idleOrWait(limit int) (*Conn, *waiter) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.limit = limit
 	if n := len(p.idle); n > 0 {
 		c := p.idle[n-1]
 		p.idle[n-1] = nil
 		p.idle = p.idle[:n-1]
 		return c, nil
 	}
-	if limit > 0 && p.open >= limit {
-		return nil, ErrPoolFull
-	}
-	p.open++
-	return nil, nil
+	w := &waiter{got: make(chan delivery, 1)}
+	p.waiters = append(p.waiters, w)
+	p.dialMore()
+	return nil, w
 }
 
-// put keeps c for the next request, or closes it.
+func (p *Pool) await(ctx context.Context, w *waiter) (*Conn, error) {
+	select {
+	case d := <-w.got:
+		return d.conn, d.err
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	i := slices.Index(p.waiters, w)
+	if i >= 0 {
+		p.waiters = slices.Delete(p.waiters, i, i+1)
+	}
+	p.mu.Unlock()
+	if i < 0 { // it was delivered at this moment
+		if d := <-w.got; d.conn != nil {
+			p.put(d.conn)
+		}
+	}
+	return nil, context.Cause(ctx)
+}
+
+// dialMore starts as many dials as there are requests waiting, within the limits. Called with mu held.
+func (p *Pool) dialMore() {
+	for len(p.dials) < min(len(p.waiters), maxDials) && (p.limit <= 0 || p.open < p.limit) {
+		ctx, cancel := context.WithCancel(context.Background())
+		key := &waiter{}
+		p.dials[key] = cancel
+		p.open++
+		p.dialers.Go(func() {
+			defer cancel()
+			p.dial(ctx, key)
+		})
+	}
+}
+
+func (p *Pool) dial(ctx context.Context, key *waiter) {
+	raw, err := p.cfg.Dial(ctx)
+	p.mu.Lock()
+	delete(p.dials, key)
+	if err != nil {
+		p.open--
+		// What one dial met would meet the others that wait.
+		for _, w := range p.waiters {
+			w.got <- delivery{err: err}
+		}
+		p.waiters = nil
+		p.mu.Unlock()
+		return
+	}
+	p.mu.Unlock()
+	c := &Conn{pool: p, raw: raw}
+	c.reader = bufio.NewReaderSize(progressReader{raw, p.cfg.Progress}, 4<<10)
+	p.put(c)
+}
+
+// put gives c to the request that has waited longest, or keeps it for the next, or closes it.
 func (p *Pool) put(c *Conn) {
 	c.since = time.Now()
 	p.mu.Lock()
-	keep := !p.closed && len(p.idle) < maxIdle
-	if keep {
+	keep := false
+	if len(p.waiters) > 0 {
+		p.waiters[0].got <- delivery{conn: c}
+		p.waiters = slices.Delete(p.waiters, 0, 1)
+		p.dialMore()
+		keep = true
+	} else if !p.closed && len(p.idle) < maxIdle {
 		p.idle = append(p.idle, c)
+		keep = true
 	}
 	p.mu.Unlock()
 	if !keep {
@@ -95,9 +161,11 @@ func (p *Pool) put(c *Conn) {
 	}
 }
 
+// forget takes a closed connection out of the count, which may make room for a dial.
 func (p *Pool) forget() {
 	p.mu.Lock()
 	p.open--
+	p.dialMore()
 	p.mu.Unlock()
 }
 
@@ -131,6 +199,18 @@ func (p *Pool) Close() {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
+	p.CloseIdle(time.Time{}, 0)
+}
+
+// Stop closes the idle connections, ends the dials and returns when they have ended.
+func (p *Pool) Stop() {
+	p.Close()
+	p.mu.Lock()
+	for _, cancel := range p.dials {
+		cancel()
+	}
+	p.mu.Unlock()
+	p.dialers.Wait()
 	p.CloseIdle(time.Time{}, 0)
 }
 
