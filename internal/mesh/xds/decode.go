@@ -73,7 +73,7 @@ type foundSites struct {
 func sitesByService(r Resources) map[api.ServiceID]*foundSites {
 	out := map[api.ServiceID]*foundSites{}
 	for _, c := range r[TypeCluster] {
-		if c.Name == Carrier || c.Name == appCluster {
+		if !IsServiceCluster(c.Name) {
 			continue
 		}
 		name, _ := ClusterName(c.Name)
@@ -100,6 +100,11 @@ func decodeService(vh *routev3.VirtualHost, sites map[api.ServiceID]*foundSites)
 			return route.Service{}, f.err
 		}
 		s.Sites = f.sites
+	}
+	for _, name := range md.Sites {
+		if !slices.ContainsFunc(s.Sites, func(x route.Site) bool { return x.Name == name }) {
+			return route.Service{}, fmt.Errorf("no endpoints of site %s", name)
+		}
 	}
 	s.Sites = append(s.Sites, md.Excluded...)
 	slices.SortFunc(s.Sites, func(a, b route.Site) int {

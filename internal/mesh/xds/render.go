@@ -142,7 +142,10 @@ func addAll(out Resources, all []named) error {
 // listener of the node's own service.
 func addShared(out Resources, t route.Table, n route.Node, caps route.Capabilities, outbound *routev3.RouteConfiguration) []route.Problem {
 	var problems []route.Problem
-	shared := []named{{outboundName, outbound}}
+	var shared []named
+	if caps.Outbound != "" || caps.Kind != KindEnvoy { // Envoy asks only for routes that a listener names
+		shared = append(shared, named{outboundName, outbound})
+	}
 	if caps.Outbound != "" {
 		l, err := outboundListener(outboundName, caps.Outbound, outboundName, caps.Kind)
 		if err != nil {
@@ -203,7 +206,7 @@ func check(s route.Service) error {
 		texts = append(append(append(texts, rule.Identity), rule.Methods...), rule.Paths...)
 	}
 	switch {
-	case s.Name == "" || strings.ContainsAny(string(s.Name), "|/:"):
+	case s.Name == "" || strings.ContainsAny(string(s.Name), "|/:"): // the marks of cluster names
 		return fmt.Errorf("%q is not a service name", s.Name)
 	case len(s.Hosts) == 0:
 		return errors.New("no host: nobody could call it")
@@ -330,3 +333,6 @@ func ClusterName(name string) (api.ServiceID, api.SiteID) {
 	s, site, _ := strings.Cut(name, "|")
 	return api.ServiceID(s), api.SiteID(site)
 }
+
+// IsServiceCluster says whether a cluster is of a service; names of our own contain a colon.
+func IsServiceCluster(name string) bool { return !strings.Contains(name, ":") }

@@ -22,6 +22,7 @@ const outboundName = "outbound"
 // serviceMetadata is what a service is, apart from the sites that clusters and endpoints carry.
 type serviceMetadata struct {
 	Service  route.Service `json:"service"` // without Sites
+	Sites    []api.SiteID  `json:"sites,omitempty"` // those whose endpoints must be there
 	Excluded []route.Site  `json:"excluded,omitempty"`
 }
 
@@ -32,7 +33,9 @@ func virtualHost(s route.Service, domains []string) *routev3.VirtualHost {
 	for _, site := range s.Sites {
 		if site.Excluded {
 			md.Excluded = append(md.Excluded, site)
+			continue
 		}
+		md.Sites = append(md.Sites, site.Name)
 	}
 	return &routev3.VirtualHost{
 		Name:                          string(s.Name),
