@@ -79,9 +79,28 @@ func TestFirstRecordIsTheProposal(t *testing.T) {
 	f.log = newTestLog(t, f.log.signer)
 	f.log.add(testRun, "run.state", map[string]any{"to": "Draft"})
 	f.in.Records, f.in.Checkpoint, f.in.Hashes = f.log.run(testRun), f.log.checkpoint(), f.log.hashes
-	if err := WriteBundle(filepath.Join(t.TempDir(), "bundle"), f.in); err == nil {
-		t.Error("a run that does not begin with its proposal was written")
-	}
+	wantRefused(t, refusal(t, f), FileRecords, 0)
+}
+
+func TestRecordsOfARunStandInTheLogInTheirOrder(t *testing.T) {
+	f := newFixture(t, fixtureOptions{})
+	f.log = newTestLog(t, f.log.signer)
+	f.log.seq[testRun] = 1
+	late := f.log.add(testRun, KindClosed, closed{Verdict: "passed"})
+	f.log.seq[testRun] = 0
+	first := f.log.add(testRun, KindProposed, proposed{ProposalSHA256: digest(f.proposal)})
+	f.in.Records, f.in.Checkpoint, f.in.Hashes, f.in.Approvals = []Record{first, late}, f.log.checkpoint(), f.log.hashes, nil
+	wantRefused(t, refusal(t, f), FileRecords, late.Index)
+}
+
+func TestBundleHoldsRecordsOfOneRun(t *testing.T) {
+	f := newFixture(t, fixtureOptions{})
+	f.log = newTestLog(t, f.log.signer)
+	first := f.log.add(testRun, KindProposed, proposed{ProposalSHA256: digest(f.proposal)})
+	f.log.seq["other"] = 1
+	other := f.log.add("other", KindClosed, closed{Verdict: "passed"})
+	f.in.Records, f.in.Checkpoint, f.in.Hashes, f.in.Approvals = []Record{first, other}, f.log.checkpoint(), f.log.hashes, nil
+	wantRefused(t, refusal(t, f), FileRecords, other.Index)
 }
 
 func TestApprovalsAreRefused(t *testing.T) {
@@ -123,10 +142,25 @@ func TestApprovalsAreRefused(t *testing.T) {
 				a.Decision = Reject
 			}
 		}}, FileRecords},
+		{"another decision", fixtureOptions{record: func(kind string, p any) bool {
+			set(func(a *approved) { a.Decision = Reject })(kind, p)
+			return kind != KindIntent && kind != KindApplied
+		}}, security},
 		{"an unsigned approval", fixtureOptions{record: set(func(a *approved) { a.EnvelopeSHA256 = "" })}, security},
 	} {
 		t.Run(c.name, func(t *testing.T) { wantRefused(t, refusal(t, newFixture(t, c.o)), c.file, -2) })
 	}
+}
+
+func TestUnsignedApprovalNeedsItsEnvelope(t *testing.T) {
+	f := newFixture(t, fixtureOptions{record: func(_ string, p any) bool {
+		if a, ok := p.(*approved); ok {
+			a.EnvelopeSHA256 = ""
+		}
+		return true
+	}})
+	f.in.Approvals = nil
+	wantRefused(t, refusal(t, f), ApprovalFile("development"), f.in.Records[1].Index)
 }
 
 func TestNothingTakesEffectBeforeEveryGroupHasApproved(t *testing.T) {
@@ -217,12 +251,19 @@ func TestBadSampleRecordsAreRefused(t *testing.T) {
 		"no name":                   func(s *sampled) { s.Order, s.Workload = "", "" },
 	} {
 		t.Run(name, func(t *testing.T) {
-			refusal(t, newFixture(t, fixtureOptions{record: func(_ string, p any) bool {
+			f := newFixture(t, fixtureOptions{record: func(_ string, p any) bool {
 				if s, ok := p.(*sampled); ok {
 					change(s)
 				}
 				return true
-			}}))
+			}})
+			refusal(t, f)
+			for _, r := range f.in.Records {
+				s, ok, err := SampleFileOf(r)
+				if (r.Kind == KindChunk || r.Kind == KindExecuted) && name != "size" && (ok || err == nil) {
+					t.Errorf("SampleFileOf(record %d) = %+v", r.Index, s)
+				}
+			}
 		})
 	}
 }

@@ -231,6 +231,10 @@ func TestInnerChecksHoldWithoutTheManifest(t *testing.T) {
 		{"leaf of another run changed", flip("log/tile/0/000", 40), "log/tile/1/000.p/1", -1},
 		{"leaf in the partial tile changed", flip("log/"+partial.Path(), 0), FileCheckpoint, -1},
 		{"upper tile changed", flip("log/tile/1/000.p/1", 0), "log/tile/1/000.p/1", -1},
+		{"tile of half a hash", func(m map[string][]byte) { m["log/tile/1/000.p/1"] = m["log/tile/1/000.p/1"][:16] }, "log/tile/1/000.p/1", -1},
+		{"leaf and a half", func(m map[string][]byte) {
+			m["log/"+partial.Path()] = append(bytes.Clone(m["log/"+partial.Path()]), 1)
+		}, "log/" + partial.Path(), -1},
 		{"tile too many", func(m map[string][]byte) { m["log/tile/2/000"] = make([]byte, 8192) }, "log/tile/2/000", -1},
 		{"tile missing", func(m map[string][]byte) { delete(m, "log/tile/1/000.p/1") }, "log/tile/1/000.p/1", -1},
 		{"level 0 missing", func(m map[string][]byte) { delete(m, "log/tile/0/000") }, FileCheckpoint, -1},
@@ -275,6 +279,31 @@ func TestInnerChecksHoldWithoutTheManifest(t *testing.T) {
 			wantRefused(t, err, c.file, c.record)
 		})
 	}
+}
+
+func TestSizeInTheManifestIsChecked(t *testing.T) {
+	f := newFixture(t, fixtureOptions{})
+	files := filesOf(t, f.write(t))
+	m, err := ParseManifest(files[FileManifest])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range m {
+		if m[i].Path == FileReport {
+			m[i].Size++
+		}
+	}
+	st, err := OpenStatement(files[FileStatement], f.log.signer.PublicKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	files[FileManifest] = m.Encode()
+	st.Subject[0].Digest.SHA256 = digest(files[FileManifest])
+	if files[FileStatement], err = f.log.signer.SignStatement(st); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Verify(mapFS(files), f.log.signer.VerifierKey())
+	wantRefused(t, err, FileReport, -1)
 }
 
 func dropLine(i int) func(map[string][]byte) {
@@ -335,5 +364,31 @@ func TestStatementMustFollowFromTheRecords(t *testing.T) {
 			_, err = Verify(mapFS(m), f.log.signer.VerifierKey())
 			wantRefused(t, err, FileStatement, -1)
 		})
+	}
+}
+
+func TestStatementOfAnotherFormIsRefused(t *testing.T) {
+	f := newFixture(t, fixtureOptions{})
+	good := filesOf(t, f.write(t))[FileStatement]
+	for name, change := range map[string]func(*Statement){
+		"type":              func(s *Statement) { s.Type = "https://in-toto.io/Statement/v0.1" },
+		"predicate type":    func(s *Statement) { s.PredicateType = DrillResultType },
+		"no subject":        func(s *Statement) { s.Subject = nil },
+		"two subjects":      func(s *Statement) { s.Subject = append(s.Subject, s.Subject[0]) },
+		"subject's name":    func(s *Statement) { s.Subject[0].Name = FileReport },
+		"digest upper case": func(s *Statement) { s.Subject[0].Digest.SHA256 = strings.ToUpper(s.Subject[0].Digest.SHA256) },
+	} {
+		st, err := OpenStatement(good, f.log.signer.PublicKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(&st)
+		b, err := f.log.signer.SignStatement(st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenStatement(b, f.log.signer.PublicKey()); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
 	}
 }

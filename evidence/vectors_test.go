@@ -150,7 +150,7 @@ func (v *vectors) refuseSigned(t *testing.T, s *Signer) {
 	key := testKey("security")
 	for why, with := range map[string][2]string{
 		"unknown member": {`{"run"`, `{"x":1,"run"`}, "letter case of a member": {`"run"`, `"Run"`},
-		"offset instead of Z": {`Z"`, `+00:00"`}, "unknown decision": {Approve, "agree"},
+		"offset instead of Z": {`Z"`, `+00:00"`}, "other zone": {`Z"`, `+01:00"`}, "unknown decision": {Approve, "agree"},
 	} {
 		b, err := sealEnvelope(key, ApprovalPayloadType, []byte(strings.Replace(v.Approval.Payload, with[0], with[1], 1)))
 		add("approval", why, b, err)
