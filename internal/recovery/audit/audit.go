@@ -60,8 +60,8 @@ func Rules() []Rule {
 		{CodeStandbyReady, "standby-ready"},
 		{CodeCapacityKnown, "capacity-known"},
 		{CodeCapacityEnough, "capacity-enough"},
-		{CodeDetection, "detection"},
-		{CodeCertificates, "certificates"},
+		{CodeDetection, "detection-configured"},
+		{CodeCertificates, "certificate-valid"},
 		{CodeReflexStateful, "reflex-stateful"},
 	}
 }

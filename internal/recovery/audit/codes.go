@@ -20,6 +20,6 @@ const (
 	CodeSiteLostUnplanned   = "LF3106"
 	CodeMaxSwitches         = "LF3107"
 	CodeNotFenced           = "LF3108"
-	CodeNothingToDo         = "LF3109" // the order asks for what already is, or for what nobody waits for
+	CodeNothingToDo         = "LF3114" // the order asks for what already is, or for what nobody waits for
 	CodeApprovalOutstanding = "LF3110" // a decision waits for a person
 )

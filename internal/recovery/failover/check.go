@@ -20,8 +20,11 @@ type refusal struct {
 }
 
 func (r refusal) text() string {
-	if r.overridable {
+	switch {
+	case r.overridable:
 		return fmt.Sprintf("%s; override: --override=%s", r.message, r.code)
+	case r.code == audit.CodeNothingToDo:
+		return fmt.Sprintf("%s; %s", r.message, r.fix)
 	}
 	return fmt.Sprintf("%s; no override: %s", r.message, r.fix)
 }
@@ -56,6 +59,8 @@ func (d *decision) refusals(to api.SiteID, planned bool) []refusal {
 	ok, known, why := audit.Carries(s.Facts, d.Demand, d.RequireCapacity)
 	switch {
 	case ok:
+	case slices.ContainsFunc(out, func(r refusal) bool { return r.code == audit.CodeTargetNotReady }):
+		// What is not ready carries nothing: that is said already.
 	case known:
 		out = append(out, refusal{code: audit.CodeTargetTooSmall, to: to, message: fmt.Sprintf("target too small: %s: %s", to, why), overridable: true})
 	case planned && !d.Demand.Known:
@@ -129,7 +134,7 @@ func (d *decision) refuseOrder(actor string, refusals []refusal) {
 func (d *decision) refuseAutomatic(what Verb, refusals []refusal) {
 	var keys []string
 	for _, r := range refusals {
-		keys = append(keys, r.code+" "+string(r.to))
+		keys = append(keys, strings.TrimSpace(r.code+" "+string(r.to)))
 	}
 	said := strings.Join(keys, ", ")
 	last := &d.RefusedFailover
@@ -144,7 +149,7 @@ func (d *decision) refuseAutomatic(what Verb, refusals []refusal) {
 	for _, r := range refusals {
 		fix := r.fix
 		if r.overridable {
-			fix = "repair it, or order it: livefire failover " + string(d.Service) + " --unplanned --override=" + r.code
+			fix = fmt.Sprintf("repair it, or order it: livefire failover %s --to %s --unplanned --override=%s", d.Service, r.to, r.code)
 		}
 		d.do(Finding{Code: r.code, Severity: "high", Service: d.Service, Site: r.to, What: "automatic " + string(what) + " refused: " + r.message, Fix: fix})
 	}

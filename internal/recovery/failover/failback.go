@@ -114,7 +114,10 @@ func (d *decision) beginReturn(to api.SiteID) bool {
 	if d.activeActive() {
 		d.Ramp.From = ""
 	}
-	d.Approved, d.Awaiting, d.Held, d.RefusedFailback = nil, "", false, ""
+	d.Approved, d.Held, d.RefusedFailback = nil, false, ""
+	if d.Awaiting == VerbFailback {
+		d.Awaiting = ""
+	}
 	d.settleRamp()
 	mv.renew = mv.cause == CauseReflex && step == d.lastStep()
 	mv.extra = []Record{{Kind: RecordFailbackBegun, To: to, Cause: mv.cause, Actor: mv.actor, Reason: mv.reason}}
@@ -129,7 +132,7 @@ func (d *decision) refuge(left api.SiteID) api.SiteID {
 		sites = d.inService()
 	}
 	for _, site := range sites {
-		if ok, _ := audit.Answers(d.Sites[site].Facts); ok && site != left {
+		if ok, _ := audit.Answers(d.Sites[site].Facts); ok && site != left && !d.Sites[site].lost() {
 			return site
 		}
 	}
@@ -190,7 +193,7 @@ func (d *decision) advanceRamp() {
 		d.Ramp.Step--
 		why = "one step back: " + why
 	case !d.Sites[d.Ramp.To].ready():
-		d.moved() // nothing is there any more, and it is not ready: it begins anew when it has been ready for long enough
+		d.Ramp = nil // nothing is there any more, and it is not ready: it begins anew when it has been ready for long enough
 		return
 	default:
 		d.Ramp.Since = d.now

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/livefire-mesh/livefire/api"
+	"github.com/livefire-mesh/livefire/internal/recovery/audit"
 	"github.com/livefire-mesh/livefire/internal/recovery/health"
 	"github.com/livefire-mesh/livefire/internal/recovery/pattern"
 	"github.com/livefire-mesh/livefire/internal/recovery/route"
@@ -70,6 +71,7 @@ func (m Machine) Step(ev Event) (Machine, []Action) {
 	}
 	d.evaluate()
 	d.setPhase()
+	state.normalise()
 	return Machine{Config: d.Config, State: state}, d.actions
 }
 
@@ -105,16 +107,25 @@ type decision struct {
 
 func (d *decision) do(a Action) { d.actions = append(d.actions, a) }
 
-// evaluate does what the facts and the time now call for. A loss comes first: it ends a ramp.
+// evaluate does what the facts and the time now call for. A loss comes first: it ends a ramp. It is looked at again
+// when a ramp has moved, because the site that came into service may be the one that can take over.
 func (d *decision) evaluate() {
 	d.rampLost()
-	if d.activeActive() {
-		d.evacuate()
-	} else {
-		d.failOver()
-	}
+	d.leaveLost()
+	number := d.Number
 	d.advanceRamp()
 	d.failBack()
+	if d.Number != number {
+		d.leaveLost()
+	}
+}
+
+func (d *decision) leaveLost() {
+	if d.activeActive() {
+		d.evacuate()
+		return
+	}
+	d.failOver()
 }
 
 func (d *decision) observed(ev Observed) {
@@ -145,9 +156,11 @@ func (d *decision) judge(site api.SiteID) {
 		s.LostSince = time.Time{}
 	case !s.lost():
 		s.LostSince = d.now
-		s.Recorded = true
 		d.recordVerdict(site, s)
-		d.countLoss(site, &s)
+		if !s.Recorded {
+			d.countLoss(site, &s) // once, until it has been ready again
+		}
+		s.Recorded = true
 	}
 	switch {
 	case state != health.Ready:
@@ -213,6 +226,11 @@ func (d *decision) committed(ev Committed) {
 	if d.Ramp.Step == d.lastStep() {
 		d.do(Record{Kind: RecordFailbackDone, At: d.now, Number: d.Number, Service: d.Service, To: d.Ramp.To,
 			Cause: d.Ramp.Cause, Shares: maps.Clone(d.Shares), Drill: d.run()})
+		// A proxy that is still away has its chance to come back before anything begins anew.
+		if s := d.Sites[d.Ramp.To]; !s.LeftSince.IsZero() {
+			s.LeftSince = d.now
+			d.Sites[d.Ramp.To] = s
+		}
 		d.Ramp = nil
 	}
 }
@@ -234,24 +252,31 @@ func (d *decision) run() string {
 	return d.State.Drill.Run
 }
 
-// restarted: nobody watched since the last event. A longer gap than an observation lasts is a break of every dwell.
+// restarted: nobody watched since the last event. After a longer gap than an observation lasts, nothing is known any
+// more: every dwell begins anew, and so does the step of a ramp.
 func (d *decision) restarted(last time.Time) {
 	if d.now.Sub(last) > health.Fresh {
-		for site, s := range d.Sites {
-			if s.lost() {
-				s.LostSince = d.now
-			}
-			if s.ready() {
-				s.ReadySince = d.now
-			}
-			d.Sites[site] = s
-		}
+		d.forgetFacts()
 	}
 	if d.Pending != nil {
 		for _, r := range d.Pending.Records {
 			d.do(r)
 		}
 		d.do(d.Pending.Publish)
+	}
+}
+
+func (d *decision) forgetFacts() {
+	d.Demand, d.ObjectivesKnown, d.ObjectivesMet = audit.Demand{}, false, false
+	for site, s := range d.Sites {
+		s.Facts, s.LostSince, s.ReadySince, s.LeftSince = SiteFacts{}, time.Time{}, time.Time{}, time.Time{}
+		if s.Declared != "" {
+			s.LostSince = d.now // a person's word does not grow old
+		}
+		d.Sites[site] = s
+	}
+	if d.Ramp != nil && d.Pending == nil {
+		d.Ramp.Since = d.now
 	}
 }
 

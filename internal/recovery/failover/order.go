@@ -63,7 +63,7 @@ func (d *decision) orderFailover(ev Ordered) {
 	} else {
 		d.moveTo(to, mv)
 	}
-	d.Held = ev.Planned
+	d.Held = ev.Planned && (d.activeActive() || to != d.preferred())
 	if !ev.Planned {
 		d.warn(to)
 	}

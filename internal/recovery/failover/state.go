@@ -115,6 +115,16 @@ func (s State) clone() State {
 	return s // Pending, Approved and Drill are replaced, never written into
 }
 
+// normalise makes lists that became empty nil, as they are read back from JSON.
+func (s *State) normalise() {
+	if len(s.Evacuated) == 0 {
+		s.Evacuated = nil
+	}
+	if len(s.Switches) == 0 {
+		s.Switches = nil
+	}
+}
+
 func (s SiteState) lost() bool  { return !s.LostSince.IsZero() }
 func (s SiteState) ready() bool { return !s.ReadySince.IsZero() }
 
