@@ -59,6 +59,17 @@ func (s *Store) Leader(ctx context.Context, name string) (string, error) {
 	return string(resp.Kvs[0].Value), nil
 }
 
+// forgetElections deletes the candidates that a process before this one has left in an embedded store. The directory is
+// ours alone, so they are dead; without this a restarted server would wait for its own old lease to end.
+func (s *Store) forgetElections(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	if _, err := s.client.Delete(ctx, electionPrefix, clientv3.WithPrefix()); err != nil {
+		return fmt.Errorf("forget old elections: %w", err)
+	}
+	return nil
+}
+
 // term is one lease: candidate, leader, resigned.
 func (s *Store) term(ctx context.Context, name, id string, ttl time.Duration, fn func(context.Context, Fence) error) error {
 	sent := time.Now()

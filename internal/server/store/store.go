@@ -70,7 +70,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 			return nil, err
 		}
 		s.client = s.member.client
-		return s, nil
+		return s, s.forgetElections(ctx)
 	}
 	if s.client, err = connect(cfg); err != nil {
 		return nil, err
