@@ -134,9 +134,15 @@ var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 4<<10)
 
 type sentWriter struct{ x *exchange }
 
+// Write takes bytes for sent from before they are written until it is known that none was: a peer cannot read half of
+// a TLS record.
 func (w sentWriter) Write(b []byte) (int, error) {
-	w.x.sent.Store(true)
-	return w.x.conn.raw.Write(b)
+	first := w.x.sent.CompareAndSwap(false, true)
+	n, err := w.x.conn.raw.Write(b)
+	if first && n == 0 && err != nil {
+		w.x.sent.Store(false)
+	}
+	return n, err
 }
 
 // writeError is the error of the writing side if it has ended.

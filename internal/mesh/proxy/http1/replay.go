@@ -78,8 +78,8 @@ func (b *attemptBody) Read(p []byte) (int, error) {
 	}
 	room := ReplayLimit - len(r.kept)
 	if room == 0 || r.lost {
-		r.lost = true
 		n, err := r.src.Read(p)
+		r.lost = r.lost || n > 0
 		r.err = err
 		return n, err
 	}
