@@ -23,17 +23,14 @@ func KindPrefix(k api.Kind) string { return ResourcePrefix + string(k) + "/" }
 
 // GetObject is one resource, with Metadata.Revision as the store has it. NotFound: there is none.
 func GetObject[T any, P object[T]](ctx context.Context, s *Store, name string) (P, error) {
-	k, err := kindOf(P(new(T)))
-	if err != nil {
-		return nil, err
-	}
-	key, err := resourceKey(api.Ref{Kind: k, Name: name})
+	ref := api.Ref{Kind: P(new(T)).TypeOf().Kind, Name: name}
+	key, err := resourceKey(ref)
 	if err != nil {
 		return nil, err
 	}
 	item, err := s.Get(ctx, key)
 	if api.KindOf(err) == api.NotFound {
-		return nil, notFound(api.Ref{Kind: k, Name: name})
+		return nil, notFound(ref)
 	}
 	if err != nil {
 		return nil, err
@@ -43,11 +40,7 @@ func GetObject[T any, P object[T]](ctx context.Context, s *Store, name string) (
 
 // ListObjects is every resource of a kind, sorted by name, and the revision at which they all held.
 func ListObjects[T any, P object[T]](ctx context.Context, s *Store) ([]P, int64, error) {
-	k, err := kindOf(P(new(T)))
-	if err != nil {
-		return nil, 0, err
-	}
-	items, revision, err := s.List(ctx, KindPrefix(k))
+	items, revision, err := s.List(ctx, KindPrefix(P(new(T)).TypeOf().Kind))
 	if err != nil {
 		return nil, 0, err
 	}
@@ -131,10 +124,9 @@ func DecodeObject(item Item) (api.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, ok := newObject(ref.Kind).(api.Object)
-	if !ok {
-		return nil, api.Errorf(api.Invalid, item.Key, "%s is not a kind that this livefire knows", ref.Kind).
-			WithHint("a newer livefire wrote it; run that version")
+	o, err := api.New(ref.Kind)
+	if err != nil {
+		return nil, fmt.Errorf("read %s, which a newer livefire may have written: %w", item.Key, err)
 	}
 	return o, decodeInto(item, o)
 }
@@ -165,26 +157,39 @@ func decodeInto(item Item, o api.Object) error {
 
 // putOp encodes an object without its revision: the store's own is the truth.
 func putOp(o api.Object) (Op, error) {
-	k, err := kindOf(o)
+	key, err := resourceKey(api.RefOf(o))
 	if err != nil {
 		return Op{}, err
 	}
 	meta := o.Meta()
-	key, err := resourceKey(api.Ref{Kind: k, Name: meta.Name})
-	if err != nil {
-		return Op{}, err
-	}
 	condition := meta.Revision
 	meta.Revision = 0
-	value, err := json.Marshal(o)
+	value, err := encode(o)
 	meta.Revision = condition
 	if err != nil {
-		return Op{}, fmt.Errorf("encode %s %s: %w", k, meta.Name, err)
+		return Op{}, fmt.Errorf("encode %s: %w", api.RefOf(o), err)
 	}
 	if condition == 0 {
 		condition = AnyRevision
 	}
 	return Op{Key: key, Value: value, IfRevision: condition}, nil
+}
+
+// encode defaults an object that never was, which shows in a kind that is not written: whoever reads it may rely on both.
+func encode(o api.Object) ([]byte, error) {
+	b, err := json.Marshal(o)
+	if err != nil {
+		return nil, err
+	}
+	var written api.Type
+	if err := json.Unmarshal(b, &written); err != nil {
+		return nil, err
+	}
+	if written == o.TypeOf() {
+		return b, nil
+	}
+	o.Default()
+	return json.Marshal(o)
 }
 
 func resourceKey(ref api.Ref) (string, error) {
