@@ -81,22 +81,27 @@ func (d *decision) failBack() {
 			d.Approved = nil
 		}
 	}
+	var refused []refusal
 	for _, to := range due {
-		if d.beginReturn(to) {
+		begun, why := d.beginReturn(to)
+		if begun {
 			return
 		}
+		refused = append(refused, why...)
+	}
+	if len(refused) > 0 {
+		d.refuseAutomatic(VerbFailback, refused)
 	}
 }
 
 // beginReturn starts the ramp to a site, unless a person must speak first or a rule refuses it.
-func (d *decision) beginReturn(to api.SiteID) bool {
+func (d *decision) beginReturn(to api.SiteID) (begun bool, why []refusal) {
 	if d.Approved == nil && d.FailbackMode == api.Approved {
 		d.await(VerbFailback, to, fmt.Sprintf("%s has been ready for %s: the fail-back of %s waits for approval", to, d.failbackAfter(to), d.Service))
-		return false
+		return false, nil
 	}
-	if refusals := d.refusals(to, false); len(refusals) > 0 {
-		d.refuseAutomatic(VerbFailback, refusals)
-		return false
+	if why := d.refusals(to, false); len(why) > 0 {
+		return false, why
 	}
 	mv := move{to: to, from: d.Active, cause: CauseFailback, actor: d.policy(), reason: fmt.Sprintf("%s ready for %s", to, d.failbackAfter(to))}
 	if d.Approved != nil {
@@ -122,7 +127,7 @@ func (d *decision) beginReturn(to api.SiteID) bool {
 	mv.renew = mv.cause == CauseReflex && step == d.lastStep()
 	mv.extra = []Record{{Kind: RecordFailbackBegun, To: to, Cause: mv.cause, Actor: mv.actor, Reason: mv.reason}}
 	d.publish(mv)
-	return true
+	return true, nil
 }
 
 // refuge is where the proxies that left a site by reflex are: the next site that answers; empty if there is none.

@@ -38,11 +38,12 @@ func (d *decision) failOver() {
 
 // evacuate takes the lost sites of an ActiveActive out of service, their shares going to the others in proportion.
 func (d *decision) evacuate() {
-	due, anyLost := d.lostInService()
-	if !anyLost {
+	due := d.lostInService()
+	if len(due) == 0 {
 		d.forgetLoss()
+		return
 	}
-	if len(due) == 0 || !d.mayMove(due) {
+	if !d.mayMove(due) {
 		return
 	}
 	refusals := d.survivorRefusals(due)
@@ -54,15 +55,9 @@ func (d *decision) evacuate() {
 	d.evacuateSites(due, move{cause: CauseLost, actor: d.policy(), reason: fmt.Sprintf("%s lost for %s", joinSites(due), d.After)})
 }
 
-// lostInService lists the sites in service that have been lost for long enough; anyLost says whether any is lost at all.
-func (d *decision) lostInService() (due []api.SiteID, anyLost bool) {
-	for _, site := range d.inService() {
-		anyLost = anyLost || d.Sites[site].lost()
-		if d.lostFor(site) {
-			due = append(due, site)
-		}
-	}
-	return due, anyLost
+// lostInService lists the sites in service that have been lost for long enough.
+func (d *decision) lostInService() []api.SiteID {
+	return slices.DeleteFunc(d.inService(), func(site api.SiteID) bool { return !d.lostFor(site) })
 }
 
 // inService lists the sites of an ActiveActive that carry their weight.

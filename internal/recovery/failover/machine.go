@@ -31,11 +31,18 @@ func New(c Config) Machine {
 	return m
 }
 
-// Parse reads a persisted machine.
+// Parse reads a persisted machine. It refuses one that no Step can have made.
 func Parse(b []byte) (Machine, error) {
 	var m Machine
 	if err := json.Unmarshal(b, &m); err != nil {
 		return Machine{}, fmt.Errorf("read failover machine: %w", err)
+	}
+	last := len(m.Config.RampShares) - 1
+	if last < 0 {
+		return Machine{}, fmt.Errorf("read failover machine of %q: the ramp has no steps", m.Config.Service)
+	}
+	if r := m.State.Ramp; r != nil && (r.Step < -1 || r.Step > last) {
+		return Machine{}, fmt.Errorf("read failover machine of %q: the ramp has no step %d", m.Config.Service, r.Step)
 	}
 	return m, nil
 }
@@ -206,10 +213,10 @@ const damping = time.Hour
 func (d *decision) failbackAfter(site api.SiteID) time.Duration {
 	after := d.FailbackAfter
 	for range d.Sites[site].Doublings {
-		if after >= damping {
+		if after <= 0 || after >= damping {
 			break
 		}
-		after = max(after, min(2*after, damping))
+		after = min(2*after, damping)
 	}
 	return after
 }

@@ -142,10 +142,11 @@ func (d *decision) approveReturn(ev Ordered, to api.SiteID) {
 
 // orderApproved is the word that an approved failover or fail-back waits for.
 func (d *decision) orderApproved(ev Ordered) {
-	switch d.Awaiting {
-	case VerbFailback:
-		d.approveReturn(ev, d.returnTargets()[0])
-	case VerbFailover:
+	targets := d.returnTargets()
+	switch {
+	case d.Awaiting == VerbFailback && len(targets) > 0:
+		d.approveReturn(ev, targets[0])
+	case d.Awaiting == VerbFailover && (!d.activeActive() || len(d.lostInService()) > 0):
 		d.approveFailover(ev)
 	default:
 		d.refuseIdle(ev, "nothing waits for an approval", "see livefire status "+string(d.Service))
@@ -155,7 +156,7 @@ func (d *decision) orderApproved(ev Ordered) {
 func (d *decision) approveFailover(ev Ordered) {
 	mv := move{cause: CauseLost, actor: ev.Actor, reason: ev.Reason}
 	if d.activeActive() {
-		due, _ := d.lostInService()
+		due := d.lostInService()
 		accepted, standing := overridden(d.survivorRefusals(due), ev.Override)
 		if len(standing) > 0 {
 			d.refuseOrder(ev.Actor, standing)
@@ -170,8 +171,12 @@ func (d *decision) approveFailover(ev Ordered) {
 	if to == "" {
 		to = d.firstFor(ev)
 	}
+	if to == d.Active {
+		d.refuseIdle(ev, fmt.Sprintf("%s is the site that is lost", to), "approve another one of "+d.orderText())
+		return
+	}
 	accepted, standing := overridden(d.refusals(to, false), ev.Override)
-	if len(standing) > 0 || to == d.Active {
+	if len(standing) > 0 {
 		d.refuseOrder(ev.Actor, standing)
 		return
 	}
