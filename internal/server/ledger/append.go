@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/livefire-mesh/livefire/api"
@@ -14,10 +16,11 @@ import (
 )
 
 // Limits of one transaction, for an etcd with its default of 128 operations and 1.5 MiB: one operation for the head,
-// two for each record, at most one for the run of each.
+// two for each record, one for each run, one for each further write.
 const (
-	batchRecords = 40
-	batchBytes   = evidence.MaxRecordBytes
+	batchOps   = 128
+	batchBytes = evidence.MaxRecordBytes
+	maxWrites  = 64
 )
 
 // Entry is a record that is not yet in the log.
@@ -39,10 +42,14 @@ func (l *Ledger) Append(ctx context.Context, entries ...Entry) ([]evidence.Recor
 	return l.AppendWith(ctx, nil, entries...)
 }
 
-// AppendWith is Append with further writes in the transaction of the first batch: state and the records that speak of
-// it are stored together or not at all. The writes must be of keys outside of Prefix and unconditional; without
-// entries they are stored all the same. At most 30 writes.
+// AppendWith is Append with further writes, at most 64, of keys outside of Prefix in the transaction of the first batch:
+// state and the records that speak of it are stored together or not at all, up to 20 entries of together 1 MiB with the
+// writes. store.ErrConflict: a write is not at its IfRevision; nothing of the batch was written. Without entries the
+// writes are one transaction of the store, with its errors.
 func (l *Ledger) AppendWith(ctx context.Context, writes []store.Op, entries ...Entry) ([]evidence.Record, error) {
+	if err := checkWrites(writes); err != nil {
+		return nil, err
+	}
 	if len(entries) == 0 {
 		if len(writes) == 0 {
 			return nil, nil
@@ -60,7 +67,7 @@ func (l *Ledger) AppendWith(ctx context.Context, writes []store.Op, entries ...E
 	defer l.give()
 	var written []evidence.Record
 	for len(drafts) > 0 {
-		n := batchOf(drafts)
+		n := batchOf(drafts, writes)
 		records, err := l.write(ctx, drafts[:n], writes)
 		if err != nil {
 			return written, err
@@ -69,6 +76,18 @@ func (l *Ledger) AppendWith(ctx context.Context, writes []store.Op, entries ...E
 		written, drafts = append(written, records...), drafts[n:]
 	}
 	return written, nil
+}
+
+func checkWrites(writes []store.Op) error {
+	if len(writes) > maxWrites {
+		return api.Errorf(api.Invalid, "ledger", "%d writes beside records, at most %d", len(writes), maxWrites)
+	}
+	for _, op := range writes {
+		if strings.HasPrefix(op.Key, Prefix) {
+			return api.Errorf(api.Invalid, op.Key, "only the ledger writes its own keys")
+		}
+	}
+	return nil
 }
 
 // draft makes records that lack Index and RunSeq only.
@@ -101,12 +120,21 @@ func invalid(r evidence.Record, err error) error {
 	return fmt.Errorf("%w: %w", api.Errorf(api.Invalid, "ledger", "a %s record of run %q cannot be written", r.Kind, r.Run), err)
 }
 
-// batchOf is how many drafts fit one transaction: at least one.
-func batchOf(drafts []evidence.Record) int {
-	size := 0
+// batchOf is how many drafts fit one transaction beside writes: at least one.
+func batchOf(drafts []evidence.Record, writes []store.Op) int {
+	ops, size := 1+len(writes), 0
+	for _, w := range writes {
+		size += len(w.Key) + len(w.Value)
+	}
+	runs := map[string]bool{"": true}
 	for n, d := range drafts {
+		ops += 2
+		if !runs[d.Run] {
+			runs[d.Run] = true
+			ops++
+		}
 		size += len(d.Data) + len(d.Run) + len(d.Actor) + len(d.Subject) + 512
-		if n == batchRecords || n > 0 && size > batchBytes {
+		if n > 0 && (ops > batchOps || size > batchBytes) {
 			return n
 		}
 	}
@@ -138,7 +166,7 @@ func (l *Ledger) write(ctx context.Context, drafts []evidence.Record, writes []s
 		if err != nil {
 			return nil, err
 		}
-		revision, err := l.cfg.Store.Txn(ctx, l.cfg.Fence(), append(b.ops, writes...)...)
+		revision, err := l.cfg.Store.Txn(ctx, l.cfg.Fence(), slices.Concat(b.ops, writes)...)
 		switch {
 		case err == nil:
 			l.head = b.after
@@ -154,7 +182,7 @@ func (l *Ledger) write(ctx context.Context, drafts []evidence.Record, writes []s
 			}
 			l.cfg.Logger.Warn("log write repeated", "err", err) // it surely did not happen
 		case errors.Is(err, store.ErrConflict):
-			if err := l.reload(ctx, err); err != nil {
+			if err := l.reload(ctx, err, writes); err != nil {
 				return nil, err
 			}
 		default:
@@ -166,15 +194,19 @@ func (l *Ledger) write(ctx context.Context, drafts []evidence.Record, writes []s
 	}
 }
 
-// reload reads the head after a conflict: another process wrote, and the fence says whether we still may.
-func (l *Ledger) reload(ctx context.Context, conflict error) error {
+// reload reads the head after a conflict. If it moved, another process wrote, and the fence says whether we still may;
+// if not, it was one of the writes that had changed.
+func (l *Ledger) reload(ctx context.Context, conflict error, writes []store.Op) error {
 	was := l.head.revision
 	l.known = false
 	h, err := l.readHead(ctx)
 	if err != nil {
 		return err
 	}
-	if h.revision == was { // then it was not the head that had changed
+	if h.revision == was {
+		if slices.ContainsFunc(writes, func(op store.Op) bool { return op.IfRevision != store.AnyRevision }) {
+			return fmt.Errorf("append to the log with %d writes: %w", len(writes), conflict)
+		}
 		return damaged("behind its head: %v", conflict)
 	}
 	l.head, l.known = h, true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -23,11 +24,32 @@ func steps() [][]Entry {
 
 const stepRecords = 6
 
+// stateKey is what a caller stores beside its records: how many steps are done.
+const stateKey = "/livefire/drill/run"
+
+func state(step int) []store.Op {
+	return []store.Op{{Key: stateKey, Value: fmt.Append(nil, step), IfRevision: store.AnyRevision}}
+}
+
+// stepsDone reads the state back.
+func stepsDone(t *testing.T, s Store) int {
+	t.Helper()
+	it, err := s.Get(t.Context(), stateKey)
+	if notFound(err) {
+		return 0
+	}
+	n, aerr := strconv.Atoi(string(it.Value))
+	if err != nil || aerr != nil {
+		t.Fatalf("state %q: %v, %v", it.Value, err, aerr)
+	}
+	return n
+}
+
 // replay writes the steps as a caller does who obeys the contract: repeat what surely did not happen, settle the rest.
 func replay(ctx context.Context, l *Ledger, restart func() *Ledger) error {
-	for _, entries := range steps() {
+	for i, entries := range steps() {
 		for {
-			_, err := l.Append(ctx, entries...)
+			_, err := l.AppendWith(ctx, state(i+1), entries...)
 			var doubt *UnsettledError
 			if errors.As(err, &doubt) {
 				landed, err := l.Settle(ctx, doubt)
@@ -83,6 +105,9 @@ func TestEachFailedCallLeavesEveryRecordOnce(t *testing.T) {
 					}
 					s.fail(countsOnly, -1, 0)
 					checkSteps(t, openLedger(t, s, nil))
+					if got := stepsDone(t, s); got != len(steps()) {
+						t.Errorf("state says %d steps", got)
+					}
 				})
 			}
 		}
@@ -104,11 +129,9 @@ func checkSteps(t *testing.T, l *Ledger) {
 
 // The process dies at each call: the log that the next one finds ends between two steps, never inside one.
 func TestCrashLeavesWholeStepsOnly(t *testing.T) {
-	whole := map[int]bool{0: true}
-	n := 0
-	for _, entries := range steps() {
-		n += len(entries)
-		whole[n] = true
+	whole := []int{0} // records after each step
+	for i, entries := range steps() {
+		whole = append(whole, whole[i]+len(entries))
 	}
 	calls := callsOf(t)
 	for _, f := range []form{notDone, doneUnsure, readFails} {
@@ -117,14 +140,14 @@ func TestCrashLeavesWholeStepsOnly(t *testing.T) {
 				s := newSpace(t)
 				l := openLedger(t, s, nil)
 				s.fail(f, at, 0)
-				for _, entries := range steps() {
-					if _, err := l.Append(t.Context(), entries...); err != nil || s.calls > at {
+				for i, entries := range steps() {
+					if _, err := l.AppendWith(t.Context(), state(i+1), entries...); err != nil || s.calls > at {
 						break // dead
 					}
 				}
 				s.fail(countsOnly, -1, 0)
-				if got := len(checkLog(t, openLedger(t, s, nil))); !whole[got] {
-					t.Errorf("%d records: a step was torn", got)
+				if got, done := len(checkLog(t, openLedger(t, s, nil))), stepsDone(t, s); got != whole[done] {
+					t.Errorf("%d records after %d steps: a step was torn", got, done)
 				}
 			})
 		}

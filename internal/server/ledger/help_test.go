@@ -61,12 +61,13 @@ type space struct {
 	*store.Store
 	prefix string
 
-	mu     sync.Mutex
-	calls  int    // guarded by mu
-	failAt int    // guarded by mu; -1: never
-	form   form   // guarded by mu
-	late   func() // guarded by mu: the write that is on its way
-	after  int    // guarded by mu: calls until it arrives
+	mu      sync.Mutex
+	calls   int    // guarded by mu
+	failAt  int    // guarded by mu; -1: never
+	form    form   // guarded by mu
+	late    func() // guarded by mu: the write that is on its way
+	after   int    // guarded by mu: calls until it arrives
+	largest int    // operations of the largest transaction; guarded by mu
 }
 
 func newSpace(t testing.TB) *space {
@@ -124,6 +125,9 @@ func (s *space) Txn(ctx context.Context, fence store.Fence, ops ...store.Op) (in
 		op.Key = s.prefix + op.Key
 		moved[i] = op
 	}
+	s.mu.Lock()
+	s.largest = max(s.largest, len(ops))
+	s.mu.Unlock()
 	f, fails := s.next()
 	if !fails {
 		return s.Store.Txn(ctx, fence, moved...)

@@ -141,6 +141,64 @@ func TestLargeEntriesAreSplit(t *testing.T) {
 	}
 }
 
+func TestWritesBesideRecordsAreStoredWithThemOrNotAtAll(t *testing.T) {
+	s := newSpace(t)
+	l := openLedger(t, s, nil)
+	put := func(key string, ifRevision int64) store.Op {
+		return store.Op{Key: key, Value: []byte("x"), IfRevision: ifRevision}
+	}
+	if _, err := l.AppendWith(t.Context(), []store.Op{put("/a", store.NotExisting)}, entry("", "lever", 0)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.AppendWith(t.Context(), []store.Op{put("/a", store.NotExisting)}, entry("", "lever", 1)); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("a write that must be the first: %v, want ErrConflict", err)
+	}
+	if _, err := l.AppendWith(t.Context(), []store.Op{put("/b", store.AnyRevision)}, entry("run", "run.state", 1)); api.KindOf(err) != api.Invalid {
+		t.Errorf("a write beside a refused entry: %v, want Invalid", err)
+	}
+	if _, err := s.Get(t.Context(), "/b"); !notFound(err) {
+		t.Errorf("the write beside a refused entry was stored: %v", err)
+	}
+	for name, writes := range map[string][]store.Op{"own key": {put(headKey, store.AnyRevision)}, "too many": make([]store.Op, maxWrites+1)} {
+		if _, err := l.AppendWith(t.Context(), writes, entry("", "lever", 1)); api.KindOf(err) != api.Invalid {
+			t.Errorf("%s: %v, want Invalid", name, err)
+		}
+	}
+	if _, err := l.AppendWith(t.Context(), []store.Op{put("/c", store.AnyRevision)}); err != nil {
+		t.Errorf("writes without records: %v", err)
+	}
+	if _, err := s.Get(t.Context(), "/c"); err != nil {
+		t.Errorf("writes without records are not stored: %v", err)
+	}
+	mustAppend(t, l, entry("", "lever", 1))
+	if got := checkLog(t, l); len(got) != 2 {
+		t.Errorf("%d records, want 2", len(got))
+	}
+}
+
+// Another etcd than ours takes 128 operations in a transaction.
+func TestBatchFitsTheDefaultsOfEtcd(t *testing.T) {
+	s := newSpace(t)
+	l := openLedger(t, s, nil)
+	var writes []store.Op
+	for i := range maxWrites {
+		writes = append(writes, store.Op{Key: fmt.Sprintf("/w/%d", i), IfRevision: store.AnyRevision})
+	}
+	var entries []Entry
+	for i := range 130 {
+		entries = append(entries, entry(fmt.Sprintf("run-%d", i), evidence.KindProposed, i))
+	}
+	if _, err := l.AppendWith(t.Context(), writes, entries...); err != nil {
+		t.Fatal(err)
+	}
+	if s.largest > batchOps {
+		t.Errorf("a transaction of %d operations, more than %d", s.largest, batchOps)
+	}
+	if got := checkLog(t, l); len(got) != len(entries) {
+		t.Errorf("%d records, want %d", len(got), len(entries))
+	}
+}
+
 // Two processes on one store: whatever the fence does, the head lets one in at a time.
 func TestConcurrentWritersNeverShareAnIndex(t *testing.T) {
 	s := newSpace(t)
