@@ -97,6 +97,9 @@ func (d *decision) failBack() {
 // beginReturn starts the ramp to a site, unless a person must speak first or a rule refuses it.
 func (d *decision) beginReturn(to api.SiteID) (begun bool, why []refusal) {
 	if d.Approved == nil && d.FailbackMode == api.Approved {
+		if d.Awaiting == VerbFailover {
+			return false, nil // one question at a time, the worse one first
+		}
 		d.await(VerbFailback, to, fmt.Sprintf("%s has been ready for %s: the fail-back of %s waits for approval", to, d.failbackAfter(to), d.Service))
 		return false, nil
 	}
