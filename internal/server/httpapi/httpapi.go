@@ -53,7 +53,7 @@ type Calls struct {
 	Status      func(ctx context.Context) (userapi.Status, error)
 	WatchStatus func(ctx context.Context, emit func(userapi.Status) error) error
 	// StatusOf adds what the server knows to an object that an operator wrote (its status).
-	StatusOf func(o api.Object)
+	StatusOf func(ctx context.Context, o api.Object)
 	// Applied says that resources changed; findings are the audit's answers with the change in force.
 	Audit func(ctx context.Context) ([]userapi.Rule, error)
 

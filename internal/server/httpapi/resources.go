@@ -37,7 +37,7 @@ func (s *Server) list(_ http.ResponseWriter, r *http.Request, _ Caller) (any, er
 		if err != nil {
 			return nil, err
 		}
-		s.cfg.Calls.StatusOf(o)
+		s.cfg.Calls.StatusOf(r.Context(), o)
 		out = append(out, o)
 	}
 	return out, nil
@@ -63,7 +63,7 @@ func (s *Server) object(ctx context.Context, ref api.Ref) (api.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.cfg.Calls.StatusOf(o)
+	s.cfg.Calls.StatusOf(ctx, o)
 	return o, nil
 }
 
@@ -224,18 +224,18 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, _ Caller) (any, e
 	}
 	return nil, stream(w, r, func(ctx context.Context, emit func(userapi.WatchEvent) error) error {
 		return s.cfg.Store.Watch(ctx, store.KindPrefix(k), func(b store.Batch) error {
-			return s.emitBatch(b, emit)
+			return s.emitBatch(ctx, b, emit)
 		})
 	})
 }
 
-func (s *Server) emitBatch(b store.Batch, emit func(userapi.WatchEvent) error) error {
+func (s *Server) emitBatch(ctx context.Context, b store.Batch, emit func(userapi.WatchEvent) error) error {
 	for _, it := range b.Items {
 		o, err := store.DecodeObject(it)
 		if err != nil {
 			return err
 		}
-		s.cfg.Calls.StatusOf(o)
+		s.cfg.Calls.StatusOf(ctx, o)
 		raw, err := json.Marshal(o)
 		if err != nil {
 			return err

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -221,6 +224,19 @@ func TestOpenRefusesWhatItCannotReach(t *testing.T) {
 	} {
 		if _, err := store.Open(within(t), tt.cfg); api.KindOf(err) != tt.want {
 			t.Errorf("%s: Open = %v, want %s", tt.name, err, tt.want)
+		}
+	}
+}
+
+func TestExternalEtcdIsReachedThroughTLS(t *testing.T) {
+	t.Parallel()
+	server, trusted := testetcd.StartTLS(t)
+	s := testetcd.OpenConfig(t, store.Config{Endpoints: []string{server.Endpoint()}, TLS: trusted})
+	put(t, s, "/k", "v")
+	for what, cfg := range map[string]*tls.Config{"without TLS": nil, "with a stranger's roots": {RootCAs: x509.NewCertPool()}} {
+		_, err := store.Open(within(t), store.Config{Endpoints: []string{server.Endpoint()}, TLS: cfg, Timeout: 500 * time.Millisecond, Logger: quiet()})
+		if api.KindOf(err) != api.Unavailable {
+			t.Errorf("Open %s = %v, want Unavailable", what, err)
 		}
 	}
 }
