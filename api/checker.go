@@ -15,8 +15,8 @@ var label = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 // host is a DNS name (RFC 1123) with or without dots.
 var host = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$`)
 
-// token is a method or a word of HTTP (RFC 9110, 5.6.2).
-var token = regexp.MustCompile("^[-!#$%&'*+.^_`|~0-9A-Za-z]+$")
+// httpToken is a method or a word of HTTP (RFC 9110, 5.6.2).
+var httpToken = regexp.MustCompile("^[-!#$%&'*+.^_`|~0-9A-Za-z]+$")
 
 // checker collects the problems of one object.
 type checker struct{ problems []Problem }

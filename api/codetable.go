@@ -19,7 +19,7 @@ var codeTable = []Code{
 		"Write the field."},
 	{"LF0008", "two objects of one kind and name", "Two documents describe the same object; only one of them could count.",
 		"Rename one of them, or merge the two."},
-	{"LF0009", "input too large", "A file may have 1 MiB, 1,000 documents, 64 levels and 100,000 values, aliases counted as what they stand for.",
+	{"LF0009", "input too large", "A file may have 1 MiB and 1,000 documents; a document 10,000 lines, 64 levels and 100,000 values, aliases counted as what they stand for.",
 		"Split the file, or write out what is nested or aliased."},
 	{"LF0010", "value not allowed", "The value is out of range, or not one of the words that the field knows.",
 		"Write a value that the message names."},

@@ -13,10 +13,13 @@ const (
 	MaxFileBytes = 1 << 20
 	MaxDocuments = 1000
 
-	maxLevels  = 64
-	maxValues  = 100_000
-	maxReports = 1000 // errors of one file that are listed
-	maxQuote   = 160  // characters of a quoted line
+	maxLevels = 64
+	maxLines  = 10_000 // of one document: the parser needs time in the square of its fields
+
+	maxSeparators = 20_000 // of one document
+	maxValues     = 100_000
+	maxReports    = 1000 // errors of one file that are listed
+	maxQuote      = 160  // characters of a quoted line
 )
 
 // Document is one object and where it was written.

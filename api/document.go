@@ -3,7 +3,9 @@ package api
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -27,7 +29,7 @@ func (f *file) document(c chunk) []Document {
 		if d.Body == nil || d.Body.Type() == ast.CommentType || d.Body.Type() == ast.NullType {
 			continue
 		}
-		r := &reader{file: f, offset: c.first, positions: map[string]place{}, anchors: map[string]ast.Node{}}
+		r := newReader(f, c.first)
 		if doc := r.object(d.Body); doc.Object != nil {
 			docs = append(docs, doc)
 		}
@@ -48,10 +50,15 @@ func parse(text string) (out *ast.File, err error) {
 	return parser.ParseBytes([]byte(text), 0, parser.AllowDuplicateMapKey())
 }
 
-// shallow refuses what would make the parser recurse deeply: brackets and list markers without end.
+// shallow refuses what would make the parser recurse deeply or run for long: brackets and list markers without
+// end, and more lines than any document needs.
 func (f *file) shallow(c chunk) bool {
 	const most = 20 * maxLevels // brackets in texts and comments count too, hence the room
-	open := 0
+	if n := c.end - c.first; n > maxLines {
+		f.add(CodeLimit, place{c.first + maxLines + 1, 1}, "split it", "a document of %d lines, at most %d are read", n, maxLines)
+		return false
+	}
+	open, separators := 0, 0
 	for i, line := range f.lines[c.first:c.end] {
 		markers := 0
 		for at, r := range line {
@@ -63,10 +70,17 @@ func (f *file) shallow(c chunk) bool {
 			case '-', '?', '&', '!', '*', ':':
 				markers++
 			}
+			if r == ':' || r == ',' || r == '?' {
+				separators++
+			}
 			if open > most || (markers > most && len(line) > 2*most && dense(line[:at+1], markers)) {
 				f.add(CodeLimit, place{c.first + i + 1, at + 1}, "write it with fewer levels", "nested deeper than %d levels", maxLevels)
 				return false
 			}
+		}
+		if separators > maxSeparators {
+			f.add(CodeLimit, place{c.first + i + 1, 1}, "split it", "the document has more than %d fields", maxSeparators/2)
+			return false
 		}
 	}
 	return true
@@ -76,10 +90,12 @@ func (f *file) shallow(c chunk) bool {
 func dense(text string, markers int) bool { return 3*markers > len(text) }
 
 func (f *file) syntax(c chunk, err error) {
-	at, message := place{c.first + 1, 1}, err.Error()
+	at, message := place{c.first + 1, 1}, ""
 	var y yaml.Error
-	if errors.As(err, &y) {
-		message = y.GetMessage()
+	if !errors.As(err, &y) {
+		message = err.Error()
+	} else {
+		message = y.GetMessage() // Error() would print the file
 		if t := y.GetToken(); t != nil && t.Position != nil {
 			at = place{t.Position.Line + c.first, t.Position.Column}
 		}
@@ -105,10 +121,13 @@ func (r *reader) object(body ast.Node) Document {
 		return none
 	}
 	r.read(body, reflect.ValueOf(o).Elem(), "$", true)
-	setType(o)
-	zeros := r.zeroValues(o)
+	o, err := Clone(o) // as the store gives it back: what is empty is not there
+	if err != nil {
+		r.bad("$", CodeType, start, "", "%v", err)
+		return none
+	}
 	o.Default()
-	r.refuseZeros(o, zeros)
+	r.refuseZeros(o)
 	doc := Document{Object: o, File: r.file.name, Line: start.line, lines: r.file.lines, positions: r.positions}
 	for _, p := range o.Validate() {
 		if !r.reported(p.Path) {
@@ -167,26 +186,23 @@ func (r *reader) unique(o Object, start place) {
 	r.file.objects[ref] = start
 }
 
-// zeroValues are the written zeros of fields: path -> where.
-func (r *reader) zeroValues(o Object) map[string]place {
-	out := map[string]place{}
-	for path := range leaves(o) {
-		if at, ok := r.zeros[path]; ok {
-			out[path] = at
+// refuseZeros refuses a written zero that the default replaced: it would silently become something else.
+func (r *reader) refuseZeros(o Object) {
+	now := leaves(o)
+	for path, at := range r.zeros {
+		if v, ok := valueUnder(now, path); ok {
+			r.bad(path, CodeZero, at, "leave it out for the default, or write the value that you mean",
+				"%s: what is empty or zero cannot be written here, it would become the default %v", fieldName(path), v)
 		}
 	}
-	return out
 }
 
-// refuseZeros refuses a written zero that the default replaced: it would silently become something else.
-func (r *reader) refuseZeros(o Object, zeros map[string]place) {
-	if len(zeros) == 0 {
-		return
-	}
-	now := leaves(o)
-	for path, at := range zeros {
-		if v, ok := now[path]; ok && !isZero(v) {
-			r.bad(path, CodeZero, at, "leave it out for the default, or write the value that you mean", "%s: zero cannot be written here, it would become the default %v", fieldName(path), v)
+// valueUnder is a value at or below path that says something.
+func valueUnder(leaves map[string]any, path string) (any, bool) {
+	for _, p := range slices.Sorted(maps.Keys(leaves)) {
+		if under(p, path) && !isZero(leaves[p]) {
+			return leaves[p], true
 		}
 	}
+	return nil, false
 }

@@ -84,7 +84,7 @@ func (c *checker) probes(s DrillSpec) {
 		c.name(path+".from", string(p.From))
 		c.number(path+".rate", p.Rate, 0, 10000)
 		c.span(path+".timeout", p.Timeout, Duration(time.Millisecond), Duration(time.Minute))
-		if !token.MatchString(p.Method) {
+		if !httpToken.MatchString(p.Method) {
 			c.add(CodeValue, path+".method", "for example GET", "%q is not a method", p.Method)
 		}
 		c.urlPath(path+".path", p.Path)

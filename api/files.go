@@ -10,8 +10,6 @@ import (
 	"slices"
 )
 
-// Decoded files and their documents.
-
 // DecodeFS reads files and directories of fsys: of a directory, every *.yaml, *.yml and *.json below it, in the
 // order of their names; names that begin with a dot are left out. All errors of all files come in one *Error.
 func DecodeFS(fsys fs.FS, paths ...string) ([]Document, error) {

@@ -57,12 +57,35 @@ func ApplyPatch(o Object, ops []PatchOp) (Object, error) {
 		return nil, Errorf(Invalid, ref.String(), "after the patch: %v", err)
 	}
 	out.Default()
+	for i, op := range ops {
+		if v, ok := replacedZero(out, op); ok {
+			return nil, Errorf(Invalid, ref.String(), "patch operation %d (%s %s): what is empty or zero cannot be written here, it would become the default %v",
+				i+1, op.Op, op.Path, v).WithCode(CodeZero).WithHint("remove the field for the default, or write the value that you mean")
+		}
+	}
 	if problems := out.Validate(); len(problems) > 0 {
 		e := Errorf(Invalid, ref.String(), "not valid after the patch: %s: %s", fieldName(problems[0].Path), problems[0].Message)
 		e.Code, e.Hint = problems[0].Code, problems[0].Hint
 		return nil, e
 	}
 	return out, nil
+}
+
+// replacedZero is the default that took the place of a zero that the operation wrote.
+func replacedZero(o Object, op PatchOp) (any, bool) {
+	value, err := plain(op.Value)
+	if err != nil || op.Op == "remove" || !isZero(value) {
+		return nil, false
+	}
+	keys, err := pointer(op.Path)
+	if err != nil {
+		return nil, false
+	}
+	path := "$"
+	for _, k := range keys {
+		path = child(path, k)
+	}
+	return valueUnder(leaves(o), path)
 }
 
 func apply(t any, op PatchOp) (any, error) {

@@ -14,7 +14,7 @@ func (o *AuthorizationPolicy) Validate() []Problem {
 		path := index("$.spec.allow", i)
 		c.identity(path+".identity", rule.Identity, true)
 		for j, m := range rule.Methods {
-			if !token.MatchString(m) || m != strings.ToUpper(m) {
+			if !httpToken.MatchString(m) || m != strings.ToUpper(m) {
 				c.add(CodeValue, index(path+".methods", j), "upper case, for example GET", "%q is not a method", m)
 			}
 		}

@@ -21,6 +21,10 @@ type reader struct {
 	over      bool // a limit was exceeded and reported
 }
 
+func newReader(f *file, offset int) *reader {
+	return &reader{file: f, offset: offset, positions: map[string]place{}, zeros: map[string]place{}, anchors: map[string]ast.Node{}}
+}
+
 // entry is one key of a mapping with its value.
 type entry struct {
 	key   string
@@ -45,7 +49,16 @@ func (r *reader) reported(path string) bool {
 	return false
 }
 
+// placeOf is where a node begins; block fields begin at their first key.
 func (r *reader) placeOf(n ast.Node) place {
+	switch x := n.(type) {
+	case *ast.MappingNode:
+		if !x.IsFlowStyle && len(x.Values) > 0 {
+			return r.placeOf(x.Values[0].Key)
+		}
+	case *ast.MappingValueNode:
+		return r.placeOf(x.Key)
+	}
 	if n == nil || n.GetToken() == nil || n.GetToken().Position == nil {
 		return place{r.offset + 1, 1}
 	}
@@ -233,6 +246,9 @@ func (r *reader) list(n ast.Node, v reflect.Value, path string) {
 		}
 		r.read(e, out.Index(i), at, true)
 		delete(r.zeros, at)
+	}
+	if len(seq.Values) == 0 {
+		r.zero(path, n)
 	}
 	v.Set(out)
 }

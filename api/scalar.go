@@ -3,8 +3,11 @@ package api
 import (
 	"math"
 	"reflect"
+	"regexp"
+	"strconv"
 
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
 )
 
 // text is a scalar as a word: a string, or a number as it is written.
@@ -45,12 +48,8 @@ func (r *reader) duration(n ast.Node, v reflect.Value, path string) {
 	v.SetInt(int64(d))
 }
 
-func (r *reader) zero(path string, n ast.Node) {
-	if r.zeros == nil {
-		r.zeros = map[string]place{}
-	}
-	r.zeros[path] = r.placeOf(n)
-}
+// zero notes a written zero: whether it can stand is known once the defaults are.
+func (r *reader) zero(path string, n ast.Node) { r.zeros[path] = r.placeOf(n) }
 
 func (r *reader) scalar(n ast.Node, v reflect.Value, path string) {
 	wrong := func(want, hint string) {
@@ -120,15 +119,22 @@ func whole(n ast.Node) (int64, bool) {
 	return 0, false
 }
 
+var jsonNumber = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$`)
+
 func number(n ast.Node) (float64, bool) {
 	if i, ok := whole(n); ok {
 		return float64(i), true
 	}
-	f, ok := n.(*ast.FloatNode)
-	if !ok {
-		return 0, false
+	switch x := n.(type) {
+	case *ast.FloatNode:
+		return x.Value, finite(x.Value)
+	case *ast.StringNode: // the parser takes 1e+21 and whole numbers beyond 64 bits for words
+		if x.Token.Type == token.StringType && jsonNumber.MatchString(x.Value) {
+			f, err := strconv.ParseFloat(x.Value, 64)
+			return f, err == nil
+		}
 	}
-	return f.Value, finite(f.Value)
+	return 0, false
 }
 
 // any is a value of no declared type (the value of a patch), as encoding/json would read it.
@@ -144,11 +150,12 @@ func (r *reader) any(n ast.Node, path string) (any, bool) {
 		return s, true
 	case *ast.BoolNode:
 		return x.Value, true
-	case *ast.StringNode, *ast.LiteralNode:
-		return r.text(n)
 	}
 	if f, ok := number(n); ok {
 		return f, true
+	}
+	if text, ok := r.text(n); ok {
+		return text, true
 	}
 	r.bad(path, CodeType, r.placeOf(n), "write a value that JSON knows", "%s%s cannot be read", named(path), shape(n))
 	return nil, false

@@ -34,7 +34,7 @@ func (o *Workload) Validate() []Problem {
 
 // version: it travels in the header x-livefire-workload, between "@" and the end.
 func (c *checker) version(path, v string) {
-	if !token.MatchString(v) || len(v) > 63 {
+	if !httpToken.MatchString(v) || len(v) > 63 {
 		c.add(CodeValue, path, "at most 63 letters, digits and -._+, for example v1.2.0", "%q is not a version", v)
 	}
 }

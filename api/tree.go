@@ -5,8 +5,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-
-	"github.com/goccy/go-yaml"
 )
 
 // field of a struct as it is written.
@@ -141,48 +139,4 @@ func isZero(x any) bool {
 		return len(x) == 0
 	}
 	return false
-}
-
-// ordered is o for the YAML encoder: mappings in the order of the Go types, without what was left empty.
-func ordered(o Object) yaml.MapSlice {
-	x, _ := orderedValue(reflect.ValueOf(o))
-	return x.(yaml.MapSlice)
-}
-
-func orderedValue(v reflect.Value) (any, bool) {
-	switch v.Kind() {
-	case reflect.Pointer, reflect.Interface:
-		if v.IsNil() {
-			return nil, false
-		}
-		x, _ := orderedValue(v.Elem())
-		return x, true // a written zero behind a pointer says something
-	case reflect.Struct:
-		set := fieldsOf(v.Type())
-		out := yaml.MapSlice{}
-		for _, name := range set.names {
-			f := set.byName[name]
-			if x, ok := orderedValue(v.FieldByIndex(f.index)); ok || f.required {
-				out = append(out, yaml.MapItem{Key: name, Value: x})
-			}
-		}
-		return out, len(out) > 0
-	case reflect.Map:
-		out := yaml.MapSlice{}
-		keys := v.MapKeys()
-		slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
-		for _, k := range keys {
-			x, _ := orderedValue(v.MapIndex(k))
-			out = append(out, yaml.MapItem{Key: k.String(), Value: x})
-		}
-		return out, len(out) > 0
-	case reflect.Slice:
-		out := make([]any, v.Len())
-		for i := range out {
-			out[i], _ = orderedValue(v.Index(i))
-		}
-		return out, !v.IsNil()
-	}
-	x, _ := tree(v)
-	return x, !v.IsZero()
 }
