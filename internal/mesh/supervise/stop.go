@@ -143,35 +143,60 @@ func Revive(cfg Config, name string) (*Handle, error) {
 // child of ours it does nothing.
 func (h *Handle) Reap() { h.reap() }
 
+// Find holds the process of a state file. It returns ErrGone if it does not run.
+func Find(dir, name string) (*Handle, error) {
+	st, err := readState(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	return st.open()
+}
+
 // Lock takes a directory for this process and returns how to give it back. The kernel gives it back when the process
 // dies. It waits up to 15 s, then returns *api.Error (Unavailable).
 func Lock(ctx context.Context, dir string) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open lock of process state: %w", err)
-	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	late := time.NewTimer(lockPatience)
 	defer late.Stop()
 	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { _ = f.Close() }, nil // closing is what unlocks
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), f.Close())
+		unlock, err := flock(dir)
+		if err == nil || !errors.Is(err, unix.EWOULDBLOCK) {
+			return unlock, err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, context.Cause(ctx)), f.Close())
+			return nil, fmt.Errorf("lock %s: %w", dir, context.Cause(ctx))
 		case <-late.C:
-			_ = f.Close() // nothing was locked
-			return nil, api.Errorf(api.Unavailable, dir, "another agent supervises this directory").
+			return nil, api.Errorf(api.Unavailable, dir, "another agent uses this directory").
 				WithHint("stop the other agent, or give this one a directory of its own")
 		case <-tick.C:
 		}
 	}
+}
+
+// TryLock takes a directory if it is free.
+func TryLock(dir string) (unlock func(), ok bool) {
+	unlock, err := flock(dir)
+	return unlock, err == nil
+}
+
+func flock(dir string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock: %w", err)
+	}
+	for {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		_ = f.Close() // nothing was locked
+		return nil, fmt.Errorf("lock %s: %w", dir, err)
+	}
+	return func() { _ = f.Close() }, nil // closing is what unlocks
 }
 
 // WaitEOF returns nil once the other end of a pipe is closed, and ctx's error if ctx ends first. It reads nothing, so
