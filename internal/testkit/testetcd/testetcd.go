@@ -9,8 +9,11 @@ package testetcd
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
 	"net/url"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -56,7 +59,9 @@ func OpenConfig(t testing.TB, cfg store.Config) *store.Store {
 
 // Server is an etcd with a listener on loopback.
 type Server struct {
-	dir string // set once
+	// Set once.
+	dir    string
+	scheme string
 
 	mu    sync.Mutex
 	etcd  *embed.Etcd // guarded by mu; nil while crashed
@@ -66,7 +71,25 @@ type Server struct {
 // Start starts an etcd that ends with the test.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{dir: filepath.Join(t.TempDir(), "etcd")}
+	return start(t, "http")
+}
+
+// StartTLS is Start with TLS, and what a client needs to accept the server.
+func StartTLS(t testing.TB) (*Server, *tls.Config) {
+	t.Helper()
+	s := start(t, "https")
+	// Where etcd keeps the certificate that it makes for itself.
+	b, err := os.ReadFile(filepath.Join(s.dir, "fixtures", "client", "cert.pem"))
+	roots := x509.NewCertPool()
+	if err != nil || !roots.AppendCertsFromPEM(b) {
+		t.Fatalf("the certificate of etcd: %v", err)
+	}
+	return s, &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}
+}
+
+func start(t testing.TB, scheme string) *Server {
+	t.Helper()
+	s := &Server{dir: filepath.Join(t.TempDir(), "etcd"), scheme: scheme}
 	s.Restart(t)
 	t.Cleanup(s.Crash)
 	return s
@@ -77,7 +100,8 @@ func (s *Server) Restart(t testing.TB) {
 	t.Helper()
 	cfg := embed.NewConfig()
 	cfg.Dir = s.dir
-	cfg.ListenClientUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
+	cfg.ListenClientUrls = []url.URL{{Scheme: s.scheme, Host: "127.0.0.1:0"}}
+	cfg.ClientAutoTLS = s.scheme == "https"
 	cfg.ListenPeerUrls = nil
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
 	e, err := embed.StartEtcd(cfg)
