@@ -1,9 +1,13 @@
 package drilltest
 
 import (
+	"cmp"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -18,17 +22,29 @@ import (
 // begin writes everything up to the baseline.
 func (b *builder) begin() {
 	at := T0.Add(-time.Minute)
-	sha := hex.EncodeToString(make([]byte, 32))
+	raw, err := json.Marshal(b.out.Proposal)
+	if err != nil {
+		panic(err)
+	}
+	b.out.ProposalJSON = append(raw, '\n')
+	sha := digest(b.out.ProposalJSON)
 	b.add(record.RunProposed, at, "dev1", "", record.Proposed{
-		Drill: "checkout-site-loss", Scenario: "site-loss", By: "dev1", ByKey: "11aa", ProposalSHA256: sha,
+		Drill: "checkout-site-loss", Scenario: "site-loss", By: "dev1", ByKey: evidence.KeyID(key("dev1").Public().(ed25519.PublicKey)), ProposalSHA256: sha,
 		Groups: b.out.Proposal.Drill.Spec.Approvals, Expect: "passed", Software: "v0.1.0",
 	})
 	b.state(at, "Draft", "Proposed", "")
 	for i, g := range b.out.Proposal.Drill.Spec.Approvals {
 		when := at.Add(time.Duration(i+1) * time.Second)
 		by := strings.ToLower(g[:3]) + "2"
+		k := key(by)
+		env, err := evidence.SignApproval(k, evidence.Approval{Run: b.Run, ProposalSHA256: sha, Group: g, Decision: evidence.Approve, By: by, At: when})
+		if err != nil {
+			panic(err)
+		}
+		b.out.Approvals[g] = env
+		pub := k.Public().(ed25519.PublicKey)
 		b.add(record.RunApproved, when, by, "", record.Approved{
-			Group: g, By: by, At: when, Key: fmt.Sprintf("22b%d", i), ProposalSHA256: sha, EnvelopeSHA256: sha, Decision: "approve",
+			Group: g, By: by, At: when, Key: evidence.KeyID(pub), PublicKey: pub, ProposalSHA256: sha, EnvelopeSHA256: digest(env), Decision: "approve",
 		})
 	}
 	b.state(at.Add(4*time.Second), "Proposed", "Approved", "")
@@ -140,10 +156,33 @@ func (b *builder) end() {
 	b.state(b.back(), "FailingBack", "Verifying", "")
 }
 
+// executed writes down what each workload's application executed.
+func (b *builder) executed() {
+	for _, w := range slices.Sorted(maps.Keys(b.out.Executions)) {
+		raw := []byte(strings.Join(b.out.Executions[w], "\n") + "\n")
+		b.out.Files[digest(raw)] = raw
+		b.add(record.Executions, b.stop().Add(500*time.Millisecond), "server", "", record.Executed{
+			Workload: w, SHA256: digest(raw), Bytes: int64(len(raw)), IDs: len(b.out.Executions[w])})
+	}
+}
+
+// key is a person's, always the same.
+func key(who string) ed25519.PrivateKey {
+	sum := sha256.Sum256([]byte(who))
+	return ed25519.NewKeyFromSeed(sum[:])
+}
+
+func digest(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
 func (b *builder) closed() {
-	at := b.stop().Add(time.Second)
-	b.state(at, "Verifying", "Done", "")
-	b.add(record.RunClosed, at, "server", "", record.Closed{Verdict: "passed", Restored: true, At: at})
+	at := b.stop().Add(2 * time.Second)
+	if b.Verdict != "-" {
+		b.state(at, "Verifying", "Done", "")
+		b.add(record.RunClosed, at, "server", "", record.Closed{Verdict: cmp.Or(b.Verdict, "passed"), Restored: b.Verdict != "dirty", At: at})
+	}
 	// Numbered in the order of time, as a log does.
 	slices.SortStableFunc(b.out.Records, func(x, y evidence.Record) int { return x.At.Compare(y.At) })
 	for i := range b.out.Records {
@@ -159,9 +198,9 @@ func (b *builder) samples(n int, svc Service) {
 	flush := func(last bool) {
 		c.Header.Last = last
 		raw := sample.EncodeChunk(c)
-		sum := sha256.Sum256(raw)
+		b.out.Files[digest(raw)] = raw
 		b.add(record.SampleChunk, c.Samples[len(c.Samples)-1].Intended.Add(time.Second), "client-agent", "", record.Chunk{
-			Order: order, Service: svc.Name, Chunk: c.Header.Chunk, SHA256: hex.EncodeToString(sum[:]), Bytes: int64(len(raw)), Samples: len(c.Samples), Last: last})
+			Order: order, Service: svc.Name, Chunk: c.Header.Chunk, SHA256: digest(raw), Bytes: int64(len(raw)), Samples: len(c.Samples), Last: last})
 		b.out.Chunks = append(b.out.Chunks, c)
 		c.Header.Chunk++
 		c.Samples = nil

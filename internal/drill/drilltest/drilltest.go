@@ -57,6 +57,7 @@ type Script struct {
 	Propagate              time.Duration // tP - tC
 	Offset                 time.Duration // the probing and killing agent's clock minus the server's
 	Silent                 []api.NodeID
+	Verdict                string // of run.closed; default passed, "-" for none
 	// Edit changes a sample before it is written down; at counts from the fault.
 	Edit func(s *sample.Sample, service api.ServiceID, at time.Duration)
 }
@@ -82,6 +83,11 @@ type Built struct {
 	Records    []evidence.Record
 	Chunks     []sample.Chunk
 	Executions map[string][]string
+	// What a bundle holds beside: the bytes of the proposal, the signed approvals by group, and every file that a
+	// record names, by SHA-256.
+	ProposalJSON []byte
+	Approvals    map[string][]byte
+	Files        map[string][]byte
 }
 
 // TI is when the fault of a script takes effect.
@@ -100,13 +106,14 @@ func (s Script) stop() time.Time { return s.back().Add(s.Verify + time.Second) }
 func (s Script) Build() Built {
 	b := &builder{Script: s}
 	b.out.Proposal = s.proposal()
-	b.out.Executions = map[string][]string{}
+	b.out.Executions, b.out.Approvals, b.out.Files = map[string][]string{}, map[string][]byte{}, map[string][]byte{}
 	b.begin()
 	b.hurt()
 	b.end()
 	for i, svc := range s.Services {
 		b.samples(i, svc)
 	}
+	b.executed()
 	b.closed()
 	return b.out
 }

@@ -166,7 +166,7 @@ func TestSlowAnswersMissTheLatencyObjective(t *testing.T) {
 		}
 	}
 	r := run(t, sc.Build())
-	o := objective(t, r.Services[0], "latency p99")
+	o := objective(t, r.Services[0], "latency")
 	if o.Verdict != measure.Fail || o.Actual != 0.3 || r.Verdict != measure.Failed {
 		t.Errorf("p99 %v %s, run %s; want 0.3 fail, failed", o.Actual, o.Verdict, r.Verdict)
 	}

@@ -86,7 +86,7 @@ func success(limit float64, svc *Service, st *stream) Objective {
 
 // latency is the exact 99th percentile (nearest rank) of the successes outside [tI, tR).
 func latency(limit time.Duration, svc *Service, st *stream) Objective {
-	o := Objective{Name: "latency p99", Unit: "s", Limit: limit.Seconds(), Verdict: Inconclusive}
+	o := Objective{Name: "latency", Unit: "s", Limit: limit.Seconds(), Verdict: Inconclusive}
 	var spans []time.Duration
 	for _, p := range st.points {
 		if !p.at.Before(svc.hurtFrom) && p.at.Before(svc.hurtTo) {
@@ -116,7 +116,7 @@ func latency(limit time.Duration, svc *Service, st *stream) Objective {
 // budget: bad events / ((1 - target) x expected valid events in the window), where the expected events are what the
 // probe would have sent in that window. Unknown samples widen it.
 func budget(a api.Availability, svc *Service, st *stream) Objective {
-	o := Objective{Name: "error budget", Unit: "ratio", Limit: 1, Verdict: Inconclusive}
+	o := Objective{Name: "error-budget", Unit: "ratio", Limit: 1, Verdict: Inconclusive}
 	if len(st.points) == 0 || st.interval <= 0 {
 		o.Why = "no sample to judge"
 		return o
