@@ -21,7 +21,7 @@ const outboundName = "outbound"
 
 // serviceMetadata is what a service is, apart from the sites that clusters and endpoints carry.
 type serviceMetadata struct {
-	Service  route.Service `json:"service"` // without Sites
+	Service  route.Service `json:"service"`         // without Sites
 	Sites    []api.SiteID  `json:"sites,omitempty"` // those whose endpoints must be there
 	Excluded []route.Site  `json:"excluded,omitempty"`
 }

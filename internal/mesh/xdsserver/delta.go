@@ -160,6 +160,7 @@ func (d *delta) advance() (next time.Time, err error) {
 	if len(d.inflight) > maxInflight {
 		return next, errSilent
 	}
+	d.reportComplete()
 	if wait := d.gate(); wait.IsZero() {
 		d.begin()
 	} else {
@@ -176,9 +177,7 @@ func (d *delta) advance() (next time.Time, err error) {
 			return next, err
 		}
 		next = earlier(next, wait)
-		if d.complete() {
-			d.reportAcked()
-		}
+		d.reportComplete()
 	}
 	wait, err := d.sendOrders()
 	if err != nil {
@@ -328,7 +327,13 @@ func (d *delta) transmit(m *discoveryv3.DeltaDiscoveryResponse, r *response) err
 	return d.guarded(func() error { return d.send(m) })
 }
 
-// complete says whether the client has acknowledged all of the snapshot.
+// reportComplete reports the snapshot's epoch if the client has acknowledged all of it.
+func (d *delta) reportComplete() {
+	if d.from != nil && d.complete() {
+		d.reportAcked()
+	}
+}
+
 func (d *delta) complete() bool {
 	for _, url := range xds.TableTypes() {
 		ts := d.types[url]
