@@ -28,13 +28,11 @@ func TestAppendKeepsOrderOverPagesAndRestarts(t *testing.T) {
 		for range 3 {
 			var entries []Entry
 			for range 1 + random.IntN(90) { // more than one transaction holds
-				run := fmt.Sprintf("run-%d", round)
-				kind := "run.state"
-				if len(entries) == 0 {
+				run, kind := "", "run.state"
+				switch {
+				case len(entries) == 0:
 					run, kind = fmt.Sprintf("run-%d-%d", round, n), evidence.KindProposed
-				} else if n%3 == 0 {
-					run = ""
-				} else {
+				case n%3 != 0:
 					run = entries[0].Run
 				}
 				entries = append(entries, entry(run, kind, n))
