@@ -113,8 +113,15 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 			f.ReadyCapacity = 0
 			in.Facts["payments"]["us-east"] = f
 		}, []string{"LF2102 us-east medium", "LF2103 us-east medium"}},
-		{"no data is not a pass: certificates", func(in *Input) { in.Certificates = in.Certificates[:2] },
-			[]string{"LF2105 us-east medium"}},
+		{"no data is not a pass: certificates", func(in *Input) {
+			in.Certificates, in.Facts["payments"]["eu-west"] = in.Certificates[2:], Facts{}
+		}, []string{"LF2105 eu-west medium"}},
+		{"a ready workload has proved its certificate, whenever it ends", func(in *Input) { in.Certificates = nil }, nil},
+		{"a certificate that is not valid", func(in *Input) {
+			f := in.Facts["payments"]["us-east"]
+			f.CertificatesValid = false
+			in.Facts["payments"]["us-east"] = f
+		}, []string{"LF2105 us-east high"}},
 		{"a standby that is too small", func(in *Input) { in.Demand["payments"] = Demand{Rate: 201, Known: true} },
 			[]string{"LF2103 us-east high"}},
 		{"a smaller requirement is met by a smaller standby", func(in *Input) {

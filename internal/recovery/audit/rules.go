@@ -140,7 +140,13 @@ func (c *checker) certificates(p placement) {
 			}
 		}
 		fix := "restart its sidecar, and see why it does not renew"
+		f := c.facts(p, site)
+		trusted, why := Trusted(f)
 		switch {
+		case !trusted && f.Workloads > 0:
+			c.add(p, CodeCertificates, "high", site, false, why, fix)
+		case first == nil && f.ReadyWorkloads > 0:
+			c.add(p, CodeCertificates, "high", site, true, "valid now: the ready workloads proved it; when they end is not known", "")
 		case first == nil:
 			c.add(p, CodeCertificates, "medium", site, false, "no certificate of this site is known", fixWorkloads(p, site))
 		case !first.NotAfter.After(c.At):

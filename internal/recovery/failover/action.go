@@ -43,7 +43,7 @@ type RecordKind string
 const (
 	RecordVerdict       RecordKind = "site.verdict"    // Site, State, Observers, Declared
 	RecordOrder         RecordKind = "failover.order"  // From, To, Cause, Actor, Reason, Override
-	RecordRefusal       RecordKind = "failover.refuse" // To, Code, Message, Actor
+	RecordRefusal       RecordKind = "failover.refuse" // To, Code, Message, Overridable, Fix, Actor
 	RecordFailbackBegun RecordKind = "failback.begun"  // To, Shares, Cause, Actor
 	RecordFailbackStep  RecordKind = "failback.step"   // To, Shares, Message
 	RecordFailbackDone  RecordKind = "failback.done"   // To, Shares
@@ -51,24 +51,27 @@ const (
 
 // Record is a fact for the log. Which fields are set stands beside its kind.
 type Record struct {
-	Kind      RecordKind                  `json:"kind"`
-	At        time.Time                   `json:"at"`
-	Number    uint64                      `json:"number,omitempty"` // of the Publish that it belongs to; a repeated one is the same fact
-	Service   api.ServiceID               `json:"service"`
-	Site      api.SiteID                  `json:"site,omitempty"`
-	State     health.State                `json:"state,omitempty"`
-	Observers []api.NodeID                `json:"observers,omitempty"`
-	Declared  string                      `json:"declared,omitempty"` // who declared it lost
-	From      api.SiteID                  `json:"from,omitempty"`
-	To        api.SiteID                  `json:"to,omitempty"`
-	Cause     string                      `json:"cause,omitempty"`
-	Actor     string                      `json:"actor,omitempty"`
-	Reason    string                      `json:"reason,omitempty"`
-	Override  []string                    `json:"override,omitempty"` // rules that would have refused it
-	Code      string                      `json:"code,omitempty"`
-	Message   string                      `json:"message,omitempty"`
-	Shares    map[api.SiteID]route.Weight `json:"shares,omitempty"`
-	Drill     string                      `json:"drill,omitempty"`
+	Kind      RecordKind    `json:"kind"`
+	At        time.Time     `json:"at"`
+	Number    uint64        `json:"number,omitempty"` // of the Publish that it belongs to; a repeated one is the same fact
+	Service   api.ServiceID `json:"service"`
+	Site      api.SiteID    `json:"site,omitempty"`
+	State     health.State  `json:"state,omitempty"`
+	Observers []api.NodeID  `json:"observers,omitempty"`
+	Declared  string        `json:"declared,omitempty"` // who declared it lost
+	From      api.SiteID    `json:"from,omitempty"`
+	To        api.SiteID    `json:"to,omitempty"`
+	Cause     string        `json:"cause,omitempty"`
+	Actor     string        `json:"actor,omitempty"`
+	Reason    string        `json:"reason,omitempty"`
+	Override  []string      `json:"override,omitempty"` // rules that would have refused it
+	Code      string        `json:"code,omitempty"`
+	Message   string        `json:"message,omitempty"`
+	// Overridable: the same order with Code in its Override would not be refused by this rule. Fix is what else to do.
+	Overridable bool                        `json:"overridable,omitempty"`
+	Fix         string                      `json:"fix,omitempty"`
+	Shares      map[api.SiteID]route.Weight `json:"shares,omitempty"`
+	Drill       string                      `json:"drill,omitempty"`
 }
 
 // Finding is something that a person should know or do.

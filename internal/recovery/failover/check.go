@@ -126,7 +126,8 @@ func (d *decision) pick(after api.SiteID, planned bool) (api.SiteID, []refusal) 
 // refuseOrder answers a person.
 func (d *decision) refuseOrder(actor string, refusals []refusal) {
 	for _, r := range refusals {
-		d.do(Record{Kind: RecordRefusal, At: d.now, Service: d.Service, To: r.to, Code: r.code, Message: r.text(), Actor: actor, Drill: d.run()})
+		d.do(Record{Kind: RecordRefusal, At: d.now, Service: d.Service, To: r.to, Code: r.code, Message: r.text(),
+			Overridable: r.overridable, Fix: r.fix, Actor: actor, Drill: d.run()})
 	}
 }
 
