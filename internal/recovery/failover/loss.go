@@ -181,8 +181,11 @@ func (d *decision) await(what Verb, site api.SiteID, message string) {
 		return
 	}
 	d.Awaiting = what
-	d.do(Finding{Code: audit.CodeApprovalOutstanding, Severity: "high", Service: d.Service, Site: site, What: message,
-		Fix: fmt.Sprintf("livefire %s %s", what, d.Service)})
+	order := fmt.Sprintf("livefire %s %s", what, d.Service)
+	if what == VerbFailover {
+		order += " --unplanned"
+	}
+	d.do(Finding{Code: audit.CodeApprovalOutstanding, Severity: "high", Service: d.Service, Site: site, What: message, Fix: order})
 }
 
 func joinSites(sites []api.SiteID) string {

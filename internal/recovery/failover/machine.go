@@ -157,12 +157,15 @@ func (d *decision) observed(ev Observed) {
 func (d *decision) judge(site api.SiteID) {
 	s := d.Sites[site]
 	state := s.state()
+	if state == health.Unknown && s.Recorded && s.Facts.Workloads == 0 {
+		state = health.Lost // its workloads were forgotten meanwhile; that nobody came back is no recovery
+	}
 	switch {
 	case state != health.Lost:
 		s.LostSince = time.Time{}
 	case !s.lost():
 		s.LostSince = d.now
-		d.recordVerdict(site, s)
+		d.recordVerdict(site, s, state)
 		if !s.Recorded {
 			d.countLoss(site, &s) // once, until it has been ready again
 		}
@@ -175,15 +178,15 @@ func (d *decision) judge(site api.SiteID) {
 		s.ReadySince = d.now
 		if s.Recorded {
 			s.Recorded = false
-			d.recordVerdict(site, s)
+			d.recordVerdict(site, s, state)
 		}
 	}
 	d.Sites[site] = s
 }
 
-func (d *decision) recordVerdict(site api.SiteID, s SiteState) {
+func (d *decision) recordVerdict(site api.SiteID, s SiteState, state health.State) {
 	d.do(Record{
-		Kind: RecordVerdict, At: d.now, Service: d.Service, Site: site, State: s.state(),
+		Kind: RecordVerdict, At: d.now, Service: d.Service, Site: site, State: state,
 		Observers: slices.Clone(s.Facts.Verdict.Agree), Declared: s.Declared, Drill: d.run(),
 	})
 }
