@@ -76,7 +76,6 @@ func replay(ctx context.Context, l *Ledger, restart func() *Ledger) error {
 // callsOf counts the calls to the store of a replay without failure.
 func callsOf(t *testing.T) int {
 	s := newSpace(t)
-	s.prefix += "/count"
 	l := openLedger(t, s, nil)
 	s.fail(countsOnly, -1, 0)
 	if err := replay(t.Context(), l, nil); err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -70,8 +71,11 @@ type space struct {
 	largest int    // operations of the largest transaction; guarded by mu
 }
 
+// spaces counts the spaces given out: a test that is run twice gets a new one.
+var spaces atomic.Int64
+
 func newSpace(t testing.TB) *space {
-	return &space{Store: etcd, prefix: "/test/" + t.Name(), failAt: -1}
+	return &space{Store: etcd, prefix: fmt.Sprintf("/test/%d/%s", spaces.Add(1), t.Name()), failAt: -1}
 }
 
 var errInjected = errors.New("injected")
