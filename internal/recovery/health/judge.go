@@ -147,9 +147,10 @@ func opinionsOf(snap Snapshot, service api.ServiceID, site api.SiteID, endpoints
 // latest is the last observation of each observer that counts now, sorted by observer.
 func latest(snap Snapshot, service api.ServiceID, site api.SiteID) []Observation {
 	var out []Observation
-	for _, o := range snap.Observations {
+	first, _ := slices.BinarySearchFunc(snap.Observations, Observation{Service: service, Site: site}, compareObservations)
+	for _, o := range snap.Observations[first:] {
 		if o.Service != service || o.Site != site {
-			continue
+			break // sorted by service and site
 		}
 		i := slices.IndexFunc(out, func(x Observation) bool { return x.Observer == o.Observer })
 		switch {

@@ -250,6 +250,11 @@ func TestWithReplacesByObserverServiceAndSite(t *testing.T) {
 	if !slices.IsSortedFunc(next.Observations, compareObservations) {
 		t.Errorf("not sorted: %+v", next.Observations)
 	}
+	both := old.With(see("us-1", "us-east", "!a"), see("us-0", "us-east", "a"), see("us-1", "us-east", "a"), see("us-3", "us-east", "a"))
+	oneByOne := old.With(see("us-1", "us-east", "!a")).With(see("us-0", "us-east", "a")).With(see("us-1", "us-east", "a")).With(see("us-3", "us-east", "a"))
+	if d := cmp.Diff(oneByOne, both); d != "" {
+		t.Errorf("together is not one by one: %s", d)
+	}
 	if v := Judge(old, "payments", "eu-west", []string{"a"}, 2); v.State != Ready {
 		t.Errorf("the old snapshot changed: %+v", v)
 	}

@@ -10,18 +10,31 @@ import (
 const Fresh = 3 * time.Second
 
 // With is the snapshot in which each given observation replaces the one of the same observer, service and
-// site. The order stays as documented on Snapshot. At is the caller's to set.
+// site; of several given ones, the last. The order stays as documented on Snapshot. At is the caller's to set.
+//
+// It copies the whole snapshot once: give it all that arrived together.
 func (s Snapshot) With(obs ...Observation) Snapshot {
-	out := Snapshot{At: s.At, Observations: slices.Clone(s.Observations)}
+	added := make([]Observation, 0, len(obs))
 	for _, o := range obs {
 		o.Endpoints = slices.Clone(o.Endpoints)
-		i, found := slices.BinarySearchFunc(out.Observations, o, compareObservations)
-		if found {
-			out.Observations[i] = o
-		} else {
-			out.Observations = slices.Insert(out.Observations, i, o)
-		}
+		added = append(added, o)
 	}
+	slices.SortStableFunc(added, compareObservations)
+
+	out := Snapshot{At: s.At, Observations: make([]Observation, 0, len(s.Observations)+len(added))}
+	old := s.Observations
+	for i, o := range added {
+		if i+1 < len(added) && compareObservations(o, added[i+1]) == 0 {
+			continue
+		}
+		n, found := slices.BinarySearchFunc(old, o, compareObservations)
+		out.Observations = append(append(out.Observations, old[:n]...), o)
+		if found {
+			n++
+		}
+		old = old[n:]
+	}
+	out.Observations = append(out.Observations, old...)
 	return out
 }
 
