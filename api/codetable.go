@@ -101,6 +101,8 @@ var codeTable = []Code{
 		"Correct the workload, or the inbound address of its sidecar."},
 	{"LF2124", "reference without target", "A stored object names one that does not exist.",
 		"Create the missing object, or correct the name."},
+	{"LF2125", "service kept out of the configuration", "The configuration of one service would be refused by its proxies. It is kept aside, so that the others are not lost with it.",
+		"Read the reason in the finding and correct the service."},
 
 	{"LF3101", "target-not-ready", "The target site has no ready workload: the traffic would leave one outage for another.",
 		"Wait until the target is ready, or choose another site; override only if the target is known to be better than what the checks say."},
@@ -130,4 +132,15 @@ var codeTable = []Code{
 		"Read the proposal again and sign it: livefire drill approve RUN."},
 	{"LF3114", "nothing to do", "The order asks for what already is, or answers a question that nobody asks.",
 		"Look at where the service is: livefire status."},
+
+	{"LF3201", "lever-released", "No drill starts while the safety lever is engaged.",
+		"Read the reason (livefire lever show); whoever engaged it releases it."},
+	{"LF3202", "targets", "The fault would hit no process, or more processes than scope.maxTargets allows: the blast radius is not the one that was approved.",
+		"Correct the scope, or raise maxTargets and have the drill approved again."},
+	{"LF3203", "capability", "No agent at the site can apply this kind of fault and undo it.",
+		"Start livefire agent at the site; livefire describe of the node shows what it can do."},
+	{"LF3204", "probe", "The agent of the site that should probe is not there, or cannot reach the service: nothing would be measured.",
+		"Start livefire agent and a sidecar at the site of the probe."},
+	{"LF3205", "steady-state", "A service in scope is not at its preferred site, or not ready: the drill would begin in the middle of another disturbance.",
+		"Wait for the fail-back, or bring the service back: livefire failback SERVICE."},
 }

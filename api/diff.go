@@ -41,8 +41,7 @@ func compare(old, next Object) (changes []FieldChange, same int) {
 	for _, path := range slices.Sorted(maps.Keys(all)) {
 		x, y := la[path], lb[path]
 		switch {
-		case isZero(x) && isZero(y) && reflect.TypeOf(x) == reflect.TypeOf(y), path == "$":
-		case isZero(x) && isZero(y) && (isEmpty(x) || isEmpty(y)) && (x == nil || y == nil):
+		case path == "$", isZero(x) && isZero(y) && (x == nil || y == nil || reflect.DeepEqual(x, y)):
 		case reflect.DeepEqual(x, y):
 			same++
 		default:
@@ -56,6 +55,9 @@ func compare(old, next Object) (changes []FieldChange, same int) {
 func saying(x any) any {
 	if isEmpty(x) {
 		return nil
+	}
+	if l, ok := x.(wholeList); ok {
+		return []any(l)
 	}
 	return x
 }

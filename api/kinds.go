@@ -32,24 +32,24 @@ type ServiceSpec struct {
 	Limits     Limits      `json:"limits,omitzero"`
 	Residency  []string    `json:"residency,omitempty"` // jurisdictions that may serve; empty = anywhere
 	DependsOn  []ServiceID `json:"dependsOn,omitempty"` // services that it calls
-	Owner      string      `json:"owner,omitempty"`
+	Owner      string      `json:"owner,omitempty"`     // team that answers for it
 }
 
 // Objectives are what the service promises; a nil or zero field was not written and is not judged.
 type Objectives struct {
-	RTO          *Duration     `json:"rto,omitempty"`
-	RPO          *Duration     `json:"rpo,omitempty"` // only with data: stateful
-	Success      *float64      `json:"success,omitempty"`
+	RTO          *Duration     `json:"rto,omitempty"`     // recovery time objective
+	RPO          *Duration     `json:"rpo,omitempty"`     // recovery point objective; only with data: stateful
+	Success      *float64      `json:"success,omitempty"` // ratio of requests that succeed
 	Latency      *Latency      `json:"latency,omitempty"`
 	Availability *Availability `json:"availability,omitempty"`
 }
 
 type Latency struct {
-	P99 Duration `json:"p99"`
+	P99 Duration `json:"p99"` // 99 of 100 requests are faster
 }
 
 type Availability struct {
-	Target float64  `json:"target"`
+	Target float64  `json:"target"`           // ratio
 	Window Duration `json:"window,omitempty"` // default 30d
 }
 
@@ -69,10 +69,10 @@ type Timeouts struct {
 }
 
 type Retries struct {
-	On         []string `json:"on,omitempty"`       // connect, reset, refused, 502, 503, 504
-	Attempts   int      `json:"attempts,omitempty"` // in all; default 3
-	Budget     float64  `json:"budget,omitempty"`   // retries per request over time; default 0.2
-	Idempotent bool     `json:"idempotent,omitempty"`
+	On         []string `json:"on,omitempty"`         // connect, reset, refused, 502, 503, 504
+	Attempts   int      `json:"attempts,omitempty"`   // in all; default 3
+	Budget     float64  `json:"budget,omitempty"`     // retries per request over time; default 0.2
+	Idempotent bool     `json:"idempotent,omitempty"` // every method may be tried again, not only the safe ones
 }
 
 type Limits struct {
@@ -92,8 +92,8 @@ type Workload struct {
 type WorkloadSpec struct {
 	Service  ServiceID `json:"service"`
 	Site     SiteID    `json:"site"`
-	Address  string    `json:"address"` // host:port of its sidecar's inbound listener
-	Version  string    `json:"version,omitempty"`
+	Address  string    `json:"address"`            // host:port of its sidecar's inbound listener
+	Version  string    `json:"version,omitempty"`  // of the program, for example v1
 	Capacity float64   `json:"capacity,omitempty"` // requests/s that it can serve; 0 = unknown
 	Identity string    `json:"identity,omitempty"` // SPIFFE id that it must show; default the service's at its site
 }
@@ -305,7 +305,7 @@ type Guardrail struct {
 }
 
 type GuardrailSuccess struct {
-	Min float64 `json:"min"`
+	Min float64 `json:"min"` // ratio; below it the drill is aborted
 }
 
 // DrillRun is one execution of a drill. Written by the server only.

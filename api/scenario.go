@@ -107,7 +107,7 @@ func (c *checker) fault(path string, f FaultTemplate, params map[string]Paramete
 	case len(kinds) > 0 && server == 0 && (t.Server || t.Site == ""):
 		c.add(CodeScenario, path+".target", `{site: "{site}"}`, "the target of %s is a site", strings.Join(kinds, " or "))
 	}
-	if s := f.Target.Site; s != "" && !placeholder.MatchString(s) {
+	if s := f.Target.Site; s != "" && !strings.ContainsAny(s, "{}") {
 		c.name(path+".target.site", s)
 	}
 }
