@@ -137,3 +137,13 @@ func routesOf(body *anypb.Any) []string {
 	}
 	return names
 }
+
+// Seal makes the carrier of r fit the other resources after one of them was changed by hand, for a rehearsal of a bad
+// configuration.
+func Seal(r Resources) error {
+	c, err := readCarrier(r)
+	if err != nil {
+		return err
+	}
+	return addCarrier(r, c.epoch, c.caps)
+}

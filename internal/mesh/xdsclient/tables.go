@@ -39,6 +39,8 @@ type tables struct {
 	verdict error     // and what came of it
 }
 
+var errNoEpoch = errors.New("waiting for the epoch")
+
 // heldResponse is one that was not answered yet.
 type heldResponse struct {
 	url, nonce string
@@ -187,6 +189,9 @@ func (t *tables) settle() []*discoveryv3.DeltaDiscoveryRequest {
 // complete is xds.Complete of what was sent. If that cannot be told, because a refused resource cannot even be read,
 // the rest waits for incompleteLimit and then goes without it.
 func (t *tables) complete() error {
+	if _, ok := xds.Epoch(t.sent); !ok {
+		return errNoEpoch
+	}
 	err := xds.Complete(t.sent)
 	if err == nil || !t.broken || time.Since(t.since) < incompleteLimit {
 		return err
