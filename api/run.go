@@ -5,6 +5,101 @@ import (
 	"strings"
 )
 
+// DrillRun is one execution of a drill. Written by the server only.
+type DrillRun struct {
+	Type     `json:",inline"`
+	Metadata Metadata       `json:"metadata"`
+	Spec     DrillRunSpec   `json:"spec"`
+	Status   DrillRunStatus `json:"status"`
+}
+
+type DrillRunSpec struct {
+	Drill    string `json:"drill"`
+	RunBy    string `json:"runBy"` // account that asked for it
+	RunByKey string `json:"runByKey,omitempty"`
+}
+
+type DrillRunStatus struct {
+	State          string     `json:"state"` // see drill.State
+	Verdict        string     `json:"verdict,omitempty"`
+	Reason         string     `json:"reason,omitempty"`
+	Restored       bool       `json:"restored"`
+	ProposalSHA256 string     `json:"proposalSha256,omitempty"`
+	Approvals      []Approval `json:"approvals,omitempty"`
+	Findings       []string   `json:"findings,omitempty"`
+	StartedAt      string     `json:"startedAt,omitempty"` // RFC 3339 with ns
+	EndedAt        string     `json:"endedAt,omitempty"`
+	Report         string     `json:"report,omitempty"` // directory of the bundle on the server
+}
+
+type Approval struct {
+	Group  string `json:"group"`
+	By     string `json:"by"`
+	Key    string `json:"key"` // key id of the approver's public key
+	At     string `json:"at"`
+	Digest string `json:"digest"` // "sha256:..." of the proposal that was signed
+}
+
+// Finding is a gap with its evidence and the change that should close it.
+type Finding struct {
+	Type     `json:",inline"`
+	Metadata Metadata    `json:"metadata"`
+	Spec     FindingSpec `json:"spec"`
+}
+
+// Finding states.
+const (
+	FindingOpen      = "open"
+	FindingApplied   = "applied"
+	FindingClosed    = "closed"
+	FindingNotHelped = "not-helped"
+	FindingWaived    = "waived"
+)
+
+type FindingSpec struct {
+	Run       string     `json:"run,omitempty"`
+	Service   ServiceID  `json:"service,omitempty"`
+	Code      string     `json:"code"`     // LFnnnn
+	Severity  string     `json:"severity"` // high | medium | low | info
+	What      string     `json:"what"`
+	Evidence  []int64    `json:"evidence,omitempty"` // record numbers
+	Change    *Change    `json:"change,omitempty"`
+	Predicted *Predicted `json:"predicted,omitempty"`
+	Status    string     `json:"status"`
+	Retest    *Retest    `json:"retest,omitempty"`
+	Reason    string     `json:"reason,omitempty"` // why it was closed or waived
+}
+
+// Change is a configuration change: a JSON patch (RFC 6902) of one resource.
+type Change struct {
+	Resource string    `json:"resource"` // "ActivePassive/orders"
+	Patch    []PatchOp `json:"patch"`
+}
+
+type PatchOp struct {
+	Op    string `json:"op"`   // replace | add | remove
+	Path  string `json:"path"` // JSON pointer "/spec/failover/after"
+	Value any    `json:"value,omitempty"`
+	Old   any    `json:"old,omitempty"` // what was there, for the diff (not part of RFC 6902)
+}
+
+// Predicted is what the change should do to a quantity.
+type Predicted struct {
+	Quantity string  `json:"quantity"` // "rta"
+	Before   float64 `json:"before"`   // seconds
+	After    float64 `json:"after"`    // seconds
+}
+
+// Retest is what a later run measured after the change.
+type Retest struct {
+	Run         string  `json:"run"`
+	Before      float64 `json:"before"` // seconds
+	After       float64 `json:"after"`
+	Uncertainty float64 `json:"uncertainty"`
+	Missed      bool    `json:"missed"` // prediction missed by more than 30 %
+	Outcome     string  `json:"outcome"`
+}
+
 func (o *DrillRun) TypeOf() Type    { return Type{Version, KindDrillRun} }
 func (o *DrillRun) Meta() *Metadata { return &o.Metadata }
 func (o *DrillRun) Default()        { setType(o) }

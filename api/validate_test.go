@@ -273,3 +273,104 @@ func TestDurationIsReadBack(t *testing.T) {
 		}
 	}
 }
+
+// The documentation of the patterns, as an operator writes it. What it shows is what is not written.
+const patternsPage = header + `kind: Service
+metadata: {name: payments, labels: {tier: "1"}}
+spec:
+  protocol: http                  # http | grpc | tcp
+  port: 80                        # the one that callers use
+  hosts: [payments.mesh]          # names that callers use; default <name>.mesh
+  data: stateless                 # stateful forbids reflex across sites
+  objectives: {rto: 5s, success: 0.99, latency: {p99: 200ms}, availability: {target: 0.999, window: 30d}}
+  health: {path: /healthz, interval: 500ms, timeout: 300ms, failures: 3, successes: 2}
+  timeouts: {request: 15s, try: 0s, idle: 5m}
+  retries: {on: [connect, reset, refused, 502, 503, 504], attempts: 3, budget: 0.2}
+  limits: {connections: 1024, pending: 1024, requests: 1024}
+  residency: []
+  dependsOn: []
+  owner: team-payments
+---
+kind: ActivePassive
+metadata: {name: payments}
+spec:
+  service: payments
+  order: [eu-west, us-east]
+  reflex: true
+  failover: {mode: automatic, after: 5s, observers: 2, maxSwitches: {count: 2, per: 1h}}
+  require: {ready: true, capacity: 1.0}
+  failback: {mode: approved, after: 5m, ramp: {shares: [0.1, 0.5, 1], every: 60s}}
+---
+kind: ActiveActive
+metadata: {name: search}
+spec:
+  service: search
+  weights: {eu-west: 1, us-east: 1}
+  evacuate: {mode: automatic, after: 5s, observers: 2}
+  shed: {capacity: 1.0}
+  return: {after: 1m, ramp: {shares: [0.1, 0.5, 1], every: 30s}}
+---
+kind: Site
+metadata: {name: eu-west}
+spec: {region: eu, zone: "", jurisdiction: EU}
+---
+kind: Workload
+metadata: {name: payments-1}
+spec: {service: payments, site: eu-west, address: "10.0.0.7:8443", version: v1, capacity: 300}
+---
+kind: AuthorizationPolicy
+metadata: {name: payments}
+spec: {service: payments, allow: [{identity: "spiffe://demo.livefire/site/client/service/caller", methods: [GET, POST], paths: ["/*"]}]}
+---
+kind: Scenario
+metadata: {name: site-loss}
+spec: {parameters: {fault: {enum: [kill, pause], default: kill}}, faults: [{kind: "{fault}", target: {site: "{site}"}}], expect: {verdict: passed}}
+---
+kind: Drill
+metadata: {name: site-loss}
+spec:
+  scenario: site-loss
+  parameters: {fault: kill}
+  scope: {site: eu-west, services: [payments, orders], maxTargets: 10}
+  probes: [{service: payments, from: client, rate: 200, timeout: 2s}, {service: orders, from: client, rate: 100, timeout: 2s}]
+  baseline: 30s
+  hold: 60s
+  verify: 30s
+  lease: 15s
+  guardrails: [{service: search, success: {min: 0.9}, over: 10s}]
+  approvals: [development, operations, security]
+  deadline: 15m
+`
+
+func TestTheDocumentedResourcesAreTheDefaults(t *testing.T) {
+	docs, err := Decode("patterns.yaml", []byte(patternsPage))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare, err := Decode("bare.yaml", []byte(header+`kind: ActivePassive
+metadata: {name: payments}
+spec: {service: payments, order: [eu-west, us-east]}
+---
+kind: ActiveActive
+metadata: {name: search}
+spec: {service: search, weights: {eu-west: 1, us-east: 1}}
+---
+kind: Service
+metadata: {name: payments}
+spec: {data: stateless}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := NewResourceSet(docs)
+	for _, d := range bare {
+		for _, c := range Diff(d.Object, written[RefOf(d.Object)]) {
+			switch f := c.Field(); {
+			case f == "reflex", f == "failover.mode": // by the service, see ReflexFor and ModeFor
+			case strings.HasPrefix(f, "objectives"), f == "owner", f == "metadata.labels.tier": // no default
+			default:
+				t.Errorf("%s: %s is %v by default, the page shows %v", RefOf(d.Object), f, c.Old, c.New)
+			}
+		}
+	}
+}
