@@ -36,7 +36,8 @@ type gap struct {
 	detail      string
 }
 
-// Findings are the gaps of a run: per service, first the change that would shorten its recovery most.
+// Findings are the gaps of a run, the most severe first; per service, first the change that would shorten its recovery
+// most.
 func Findings(r Result, p record.Proposal) []api.FindingSpec {
 	var out []api.FindingSpec
 	for i := range r.Services {
@@ -44,6 +45,8 @@ func Findings(r Result, p record.Proposal) []api.FindingSpec {
 			out = append(out, serviceFindings(r, s, p)...)
 		}
 	}
+	rank := map[string]int{"high": 0, "medium": 1, "low": 2, "info": 3}
+	slices.SortStableFunc(out, func(a, b api.FindingSpec) int { return cmp.Compare(rank[a.Severity], rank[b.Severity]) })
 	return out
 }
 

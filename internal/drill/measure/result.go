@@ -118,6 +118,8 @@ type Service struct {
 	Series     Series
 	Notes      []string
 
+	// HurtSpan is how long users were hurt: tR - tI, or from tI to the end of the hold if they did not recover.
+	HurtSpan         time.Duration
 	hurtFrom, hurtTo time.Time
 }
 

@@ -249,6 +249,7 @@ func (svc *Service) counts(f *facts, st *stream, t *tally, in Input) {
 	m := svc.Marks
 	always := func(time.Time) bool { return true }
 	svc.hurtFrom, svc.hurtTo = svc.hurtSpan(f)
+	svc.HurtSpan = svc.hurtTo.Sub(svc.hurtFrom)
 	hurt := func(when time.Time) bool { return !when.Before(svc.hurtFrom) && when.Before(svc.hurtTo) }
 	svc.Account = st.account(always)
 	svc.Account.ExecutedTwice, svc.Account.Counted = executions(f.run, svc.Name, in.Executions)
@@ -268,10 +269,11 @@ func (svc *Service) counts(f *facts, st *stream, t *tally, in Input) {
 	}
 }
 
-// hurtSpan is [tI, tR), to the end of the hold if the service did not recover, empty if users were not hurt.
+// hurtSpan is [tI, tR), to the end of the hold if the service did not recover or nobody can tell, empty if users were
+// not hurt.
 func (svc *Service) hurtSpan(f *facts) (from, to time.Time) {
 	switch m := svc.Marks; {
-	case m.TI == nil || svc.Result == Absorbed || svc.Result == NotMeasured:
+	case m.TI == nil || svc.Result == Absorbed || f.span.Revert.Before(m.TI.At):
 		return time.Time{}, time.Time{}
 	case m.TR != nil:
 		return m.TI.At, m.TR.At

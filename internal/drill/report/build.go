@@ -156,7 +156,7 @@ func (b *builder) services() {
 			Why: s.Why, Epsilon: s.Epsilon.Seconds(), Window: s.Window.Seconds(), Verdicts: []Objective{},
 			Phases: phasesOf(s.Phases), Switch: phasesOf(s.SwitchPhases), SwitchSeconds: seconds(s.Switch),
 			SinceDecidedSeconds: seconds(s.SinceDecided), LateAckSeconds: positive(s.LateAck), BeforeSwitchSeconds: positive(s.ReflexLead),
-			FailbackSeconds: seconds(s.Failback), BudgetConsumed: s.Budget, Notes: s.Notes,
+			FailbackSeconds: seconds(s.Failback), HurtSeconds: positive(s.HurtSpan), BudgetConsumed: s.Budget, Notes: s.Notes,
 			Downtime: Downtime{s.Downtime.Total.Seconds(), s.Downtime.Longest.Seconds()},
 			Account:  accountOf(s.Account), Hurt: accountOf(s.Hurt), Outside: accountOf(s.Outside), ServedBy: s.ServedBy,
 			Series: seriesOf(s.Series), Marks: marksOf(s.Marks),

@@ -33,7 +33,7 @@ func span(seconds float64) string {
 
 // upTo is an uncertainty for people: rounded up, never shown smaller than it is.
 func upTo(seconds float64) string {
-	return fixed(math.Ceil(seconds*100-1e-9)/100, 2) + " s"
+	return fixed(max(0, math.Ceil(seconds*100-1e-9))/100, 2) + " s"
 }
 
 // limit is an objective for people, without digits that nobody wrote.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"html/template"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -220,27 +219,11 @@ func phaseLine(s Service) string {
 // results fills the tables of one service.
 func (p *page) results(s Service) {
 	for _, o := range s.Verdicts {
-		row := objectiveRow{Service: s.Service, Name: o.Name, Verdict: o.Verdict, Why: o.Why, Actual: "-", Uncertainty: "-"}
+		row := objectiveRow{Service: s.Service, Name: o.Name, Verdict: o.Verdict, Why: o.Why}
 		row.Actual, row.Limit, row.Uncertainty = objectiveCells(o)
 		p.Objectives = append(p.Objectives, row)
 	}
-	cells := []string{string(s.Service)}
-	phases, total := s.Phases, 0.0
-	if s.RTA != nil {
-		total = *s.RTA
-	}
-	if len(phases) == 0 && s.SwitchSeconds != nil {
-		phases, total = s.Switch, *s.SwitchSeconds
-	}
-	values := shown(phases, total)
-	for _, name := range p.PhaseNames {
-		i := slices.IndexFunc(phases, func(ph Phase) bool { return ph.Name == name })
-		if i < 0 {
-			cells = append(cells, "-")
-			continue
-		}
-		cells = append(cells, values[i]+" s")
-	}
+	cells := append([]string{string(s.Service)}, phaseCells(s)...)
 	rta := rtaText(s)
 	if s.RTA != nil {
 		rta += " ± " + upTo(s.Epsilon)

@@ -172,14 +172,7 @@ func swatch(class, id string) template.HTML {
 
 // switchBands are the phases of the recovery, or of the switch where users did not wait for it.
 func switchBands(s Service) []band {
-	phases, total := s.Phases, 0.0
-	if s.RTA != nil {
-		total = *s.RTA
-	}
-	if len(phases) == 0 && s.SwitchSeconds != nil {
-		phases, total = s.Switch, *s.SwitchSeconds
-	}
-	texts := shown(phases, total)
+	phases, texts := namedPhases(s)
 	var out []band
 	at := 0.0
 	for i, ph := range phases {

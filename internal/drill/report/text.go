@@ -5,7 +5,6 @@ import (
 	"io"
 	"strings"
 
-	"github.com/livefire-mesh/livefire/api"
 	"github.com/livefire-mesh/livefire/internal/drill/measure"
 )
 
@@ -72,7 +71,7 @@ func (t *textWriter) wrap(first string, parts []string) {
 	for _, p := range parts {
 		if used && len([]rune(line))+1+len([]rune(p)) > columns {
 			t.line("%s", strings.TrimRight(line, " "))
-			line, used = indent, false
+			line, used, p = indent, false, strings.TrimLeft(p, " ")
 		}
 		if used {
 			line += " "
@@ -169,20 +168,35 @@ func resultColour(result string) string {
 }
 
 func (t *textWriter) recovery(s Service) {
-	head := "RTA " + rtaText(s)
+	head, word := rtaAgainst(s)
+	t.wrap(label("recovery time")+fmt.Sprintf("%-29s", head)+" ", nonEmpty(append([]string{word}, recoveryParts(s)...)))
+}
+
+// rtaAgainst is "RTA 2.31 s ± 0.02 s ≤ RTO 5 s", and a word where the sign says too little.
+func rtaAgainst(s Service) (text, word string) {
+	text = "RTA " + rtaText(s)
 	if s.RTA != nil {
-		head += " ± " + upTo(s.Epsilon)
+		text += " ± " + upTo(s.Epsilon)
 	}
-	verdict := ""
-	if o, ok := s.objective("rto"); ok {
-		if limitSeconds, ok := spanOf(o.Objective); ok {
-			head += " " + relation(o.Verdict) + " RTO " + limit(limitSeconds)
-		}
-		if o.Verdict != measure.Pass {
-			verdict = o.Verdict
-		}
+	o, ok := s.objective("rto")
+	if !ok {
+		return text, ""
 	}
-	t.wrap(label("recovery time")+fmt.Sprintf("%-29s", head)+" ", nonEmpty(append([]string{verdict}, recoveryParts(s)...)))
+	if o.Verdict == measure.Fail {
+		word = "missed:"
+	} else if o.Verdict != measure.Pass {
+		word = o.Verdict + ":"
+	}
+	bound, _ := spanOf(o.Objective)
+	switch {
+	case o.Verdict == measure.Pass:
+		text += " ≤ RTO " + limit(bound)
+	case o.Verdict == measure.Fail && s.Result == measure.Recovered:
+		text += " > RTO " + limit(bound)
+	default:
+		text += ", RTO " + limit(bound)
+	}
+	return text, word
 }
 
 // recoveryParts explain an RTA: its phases, the reflex, or why there is none.
@@ -192,7 +206,7 @@ func recoveryParts(s Service) []string {
 	case s.Result == measure.NotMeasured:
 		return strings.Fields(s.Why)
 	case s.Result == measure.NotRecovered:
-		out = append(out, "still bad at the end of the hold")
+		out = append(out, "still bad at the end of the hold;")
 	case s.Result == measure.Absorbed:
 		out = append(out, "no bad window;")
 	case s.BeforeSwitchSeconds != nil:
@@ -255,7 +269,7 @@ func (s Service) objective(name string) (Objective, bool) {
 
 // successScope says over which samples success was judged, and the ratio over all of them.
 func successScope(s Service) string {
-	if s.Hurt.Sent == 0 || s.RTA == nil {
+	if s.HurtSeconds == nil {
 		return ""
 	}
 	all := s.Account
@@ -263,7 +277,7 @@ func successScope(s Service) string {
 	if n := all.Sent - all.Shed; n > 0 {
 		ratio = float64(all.OK+all.RetriedOK+all.Slow) / float64(n)
 	}
-	return fmt.Sprintf("outside +0.00..%s (%s in all)", offset(*s.RTA), percent(ratio))
+	return fmt.Sprintf("outside +0.00..%s (%s in all)", offset(*s.HurtSeconds), percent(ratio))
 }
 
 // objectiveText is one objective for people: "100.00 % ≥ 99 %".
@@ -303,121 +317,11 @@ func (t *textWriter) objective(_ Service, o Objective, label, scope string) {
 		parts = append(parts, strings.Fields(scope)...)
 	}
 	if o.Verdict != measure.Pass {
-		parts = append(parts, "("+strings.TrimSuffix(o.Verdict+": "+o.Why, ": ")+")")
+		word := o.Verdict
+		if word == measure.Fail {
+			word = "missed"
+		}
+		parts = append(parts, "("+strings.TrimSuffix(word+": "+o.Why, ": ")+")")
 	}
 	t.wrap(label, parts)
-}
-
-// accountParts is "7,204 sent = 7,064 ok + ... + 0 unknown".
-func accountParts(a Account) []string {
-	parts := []string{count(a.Sent) + " sent"}
-	add := func(sign string, n int, name string) { parts = append(parts, sign+" "+count(n)+" "+name) }
-	add("=", a.OK, "ok")
-	add("+", a.RetriedOK, "retried-ok")
-	add("+", a.Slow, "slow")
-	if a.Shed > 0 {
-		add("+", a.Shed, "shed")
-	}
-	add("+", a.Failed.Sum(), "failed")
-	add("+", a.Unknown, "unknown")
-	return parts
-}
-
-// failedParts lists the failed classes that there are.
-func failedParts(f Failed) []string {
-	var out []string
-	for _, x := range []struct {
-		n    int
-		name string
-	}{{f.Refused, "refused"}, {f.Reset, "reset"}, {f.Timeout, "timeout"}, {f.Status, "status"}, {f.WrongAnswer, "wrong answer"}} {
-		if x.n > 0 {
-			out = append(out, count(x.n)+" "+x.name)
-		}
-	}
-	return out
-}
-
-func (t *textWriter) account(s Service) {
-	t.wrap(label("requests"), accountParts(s.Account))
-	if s.Account.Failed.Sum() > 0 {
-		parts := "failed: " + strings.Join(failedParts(s.Account.Failed), ", ")
-		switch {
-		case s.Outside.Failed.Sum() == 0 && s.RTA != nil:
-			parts += fmt.Sprintf(", all at +0.00..%s", offset(*s.RTA))
-		case s.Hurt.Sent > 0:
-			parts += fmt.Sprintf(", %s of them outside +0.00..%s", count(s.Outside.Failed.Sum()), offset(*s.RTA))
-		}
-		t.wrap(label(""), strings.Fields(parts))
-	}
-	if s.Account.Counted > 0 {
-		t.wrap(label(""), []string{fmt.Sprintf("%s executed twice", count(s.Account.ExecutedTwice))})
-	}
-}
-
-func (t *textWriter) safety(r Report) {
-	proven := 0
-	for _, f := range r.Safety.Faults {
-		if f.Proven {
-			proven++
-		}
-	}
-	n := len(r.Safety.Faults)
-	if n == 0 {
-		t.line("Safety    no fault took effect")
-		return
-	}
-	parts := []string{fmt.Sprintf("%d of %s proven gone", proven, plural(n, "fault"))}
-	if r.Safety.RevertSeconds != nil {
-		parts = append(parts, "(last proof "+span(*r.Safety.RevertSeconds)+" after the stop order)")
-	}
-	parts = append(parts, fmt.Sprintf("blast radius %d processes, %d predicted, %d allowed", r.Safety.Blast.Actual, r.Safety.Blast.Predicted, r.Safety.Blast.MaxTargets))
-	for _, g := range r.Safety.Guardrails {
-		parts = append(parts, "guardrail: "+g)
-	}
-	t.wrap("Safety    ", parts)
-}
-
-// changeText is "health.interval 300ms -> 150ms".
-func changeText(c *api.Change) string {
-	var out []string
-	for _, p := range c.Patch {
-		path := strings.ReplaceAll(strings.TrimPrefix(p.Path, "/spec/"), "/", ".")
-		out = append(out, fmt.Sprintf("%s %v → %v", path, p.Old, p.Value))
-	}
-	return strings.Join(out, ", ")
-}
-
-// predictedText is "predicted RTA 1.71 s".
-func predictedText(f Finding) string {
-	x, ok := spanOf(strings.TrimPrefix(f.Predicted, "RTA "))
-	if !ok {
-		return ""
-	}
-	return "predicted RTA " + span(x)
-}
-
-func (t *textWriter) findings(r Report) {
-	if len(r.Findings) == 0 {
-		t.line("Findings  none")
-		return
-	}
-	t.line("Findings")
-	for _, f := range r.Findings {
-		first := fmt.Sprintf("  %-6s  %s  ", f.Severity, f.Code)
-		t.wrap(first, append(strings.Fields(f.What), " "+f.ID))
-		if f.Change != nil {
-			t.wrap(strings.Repeat(" ", len(first)), append(strings.Fields("change: "+f.Change.Resource+": "+changeText(f.Change)),
-				"("+predictedText(f)+"):", "livefire finding apply "+f.ID))
-		}
-	}
-}
-
-func nonEmpty(in []string) []string {
-	out := in[:0]
-	for _, s := range in {
-		if s != "" {
-			out = append(out, s)
-		}
-	}
-	return out
 }

@@ -66,6 +66,7 @@ type Service struct {
 	LateAckSeconds      *float64           `json:"lateAckSeconds,omitempty"`
 	BeforeSwitchSeconds *float64           `json:"beforeSwitchSeconds,omitempty"` // recovered by reflex so long before
 	FailbackSeconds     *float64           `json:"failbackSeconds,omitempty"`
+	HurtSeconds         *float64           `json:"hurtSeconds,omitempty"` // from tI, the span that the RTO judges
 	Downtime            Downtime           `json:"downtime"`
 	BudgetConsumed      *float64           `json:"errorBudgetConsumed,omitempty"`
 	Propagation         *Propagation       `json:"propagation,omitempty"`
