@@ -2,52 +2,24 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/livefire-mesh/livefire/api"
+	"github.com/livefire-mesh/livefire/internal/cli/proxycmd"
 	"github.com/livefire-mesh/livefire/internal/demo/sampleapp"
 	"github.com/livefire-mesh/livefire/internal/mesh/agent"
 	"github.com/livefire-mesh/livefire/internal/mesh/hostfault"
-	"github.com/livefire-mesh/livefire/internal/mesh/sidecar"
-	"github.com/livefire-mesh/livefire/internal/mesh/supervise"
 	"github.com/livefire-mesh/livefire/internal/server"
 	"github.com/livefire-mesh/livefire/internal/version"
 )
 
 // processCommands are the long-running processes.
 func processCommands(s *streams) []*cobra.Command {
-	return []*cobra.Command{serverCommand(s), agentCommand(s), proxyCommand(s)}
-}
-
-// logger writes to stderr: processes are run by supervisors, which keep it.
-func logger(s *streams, level string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, api.Errorf(api.Invalid, "--log-level", "%q: debug, info, warn or error", level)
-	}
-	return slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: l})), nil
-}
-
-// withLifetime ends ctx when the other end of the lifetime pipe is closed: the demo passes one down.
-func withLifetime(ctx context.Context) (context.Context, *os.File) {
-	pipe := supervise.InheritedLifetime()
-	if pipe == nil {
-		return ctx, nil
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	go func() {
-		if err := supervise.WaitEOF(ctx, pipe); err == nil {
-			cancel(fmt.Errorf("%w: the process that started this one is gone", context.Canceled))
-		}
-	}()
-	return ctx, pipe
+	return []*cobra.Command{serverCommand(s), agentCommand(s), proxycmd.Command(s.err)}
 }
 
 func serverCommand(s *streams) *cobra.Command {
@@ -65,11 +37,11 @@ Writes DIR/context.yaml for the administrator on this machine (mode 0600).`,
 			if cfg.DataDir == "" {
 				return usagef(cmd, "--data-dir is required")
 			}
-			log, err := logger(s, level)
+			log, err := proxycmd.Logger(s.err, level)
 			if err != nil {
 				return err
 			}
-			ctx, _ := withLifetime(cmd.Context())
+			ctx, _ := proxycmd.WithLifetime(cmd.Context())
 			cfg.Logger, cfg.Version = log, version.String()
 			cfg.Ready = func(a server.Addresses) {
 				fmt.Fprintf(s.out, "livefire server %s: API %s, xDS %s, context %s\n", cfg.Version, a.API, a.XDS, filepath.Join(cfg.DataDir, "context.yaml"))
@@ -94,93 +66,6 @@ Writes DIR/context.yaml for the administrator on this machine (mode 0600).`,
 	return cmd
 }
 
-// readToken reads a token file and removes it: a token works once.
-func readToken(path string) (string, error) {
-	if path == "" {
-		return "", nil
-	}
-	b, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return "", nil // used by an earlier start: the identity on disk counts
-	}
-	if err != nil {
-		return "", api.Errorf(api.Invalid, path, "token not read: %v", err)
-	}
-	return strings.TrimSpace(string(b)), nil
-}
-
-func proxyCommand(s *streams) *cobra.Command {
-	var cfg sidecar.Config
-	var name, service, site, token, level, accessLog string
-	ports := map[string]string{}
-	cmd := &cobra.Command{
-		Use:   "proxy --service SERVICE --site SITE --app HOST:PORT --token FILE",
-		Short: "Run a sidecar beside one workload",
-		Example: `  livefire token create --service payments --site eu-west > token
-  livefire proxy --token token --service payments --site eu-west --app 127.0.0.1:8080
-  livefire proxy --token token --service caller --site client --port payments=127.0.0.1:9001`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if service == "" {
-				return usagef(cmd, "--service is required")
-			}
-			log, err := logger(s, level)
-			if err != nil {
-				return err
-			}
-			if cfg.Token, err = readToken(token); err != nil {
-				return err
-			}
-			if name == "" {
-				host, err := os.Hostname()
-				if err != nil {
-					return fmt.Errorf("name this node: %w", err)
-				}
-				name = strings.ToLower(service + "-" + site + "-" + host)
-			}
-			if cfg.Dir == "" {
-				cfg.Dir = "livefire-" + name
-			}
-			cfg.Name, cfg.Service, cfg.Logger = api.NodeID(name), api.ServiceID(service), log
-			cfg.Ports = map[api.ServiceID]string{}
-			for k, v := range ports {
-				cfg.Ports[api.ServiceID(k)] = v
-			}
-			if accessLog != "" {
-				f, err := os.OpenFile(accessLog, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-				if err != nil {
-					return api.Errorf(api.Invalid, accessLog, "access log: %v", err)
-				}
-				defer f.Close()
-				cfg.AccessLog = f
-			}
-			ctx, _ := withLifetime(cmd.Context())
-			cfg.Joined = func() {
-				if token != "" {
-					_ = os.Remove(token) // used: worth nothing to anybody
-				}
-			}
-			return sidecar.Run(ctx, cfg)
-		},
-	}
-	f := cmd.Flags()
-	f.StringVar(&service, "service", "", "service that this workload is an instance of")
-	f.StringVar(&site, "site", "", "site of this workload (must be the token's)")
-	f.StringVar(&name, "name", "", "name of this workload, unique in the mesh (default from service, site and host)")
-	f.StringVar(&token, "token", "", "file with a one-time join token; needed for the first start only, removed after it")
-	f.StringVar(&cfg.Dir, "dir", "", "directory for identity and last good table (default livefire-NAME)")
-	f.StringVar(&cfg.App, "app", "", "host:port of the local application; empty = it only calls")
-	f.StringVar(&cfg.Inbound, "inbound", "", "host:port for callers' sidecars (default a free loopback port)")
-	f.StringVar(&cfg.Outbound, "outbound", "", "host:port on loopback that routes by Host")
-	f.StringToStringVar(&ports, "port", nil, "SERVICE=HOST:PORT on loopback, for one service; may be repeated")
-	f.StringVar(&cfg.Version, "version-label", "", "version of the workload")
-	f.Float64Var(&cfg.Capacity, "capacity", 0, "requests/s that the workload can serve (0 = unknown)")
-	f.StringVar(&cfg.Metrics, "metrics", "", "host:port for Prometheus")
-	f.StringVar(&accessLog, "access-log", "", "file for one JSON line per request")
-	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	return cmd
-}
-
 func agentCommand(s *streams) *cobra.Command {
 	var cfg agent.Config
 	var name, site, token, run, level string
@@ -194,11 +79,11 @@ func agentCommand(s *streams) *cobra.Command {
 			if site == "" {
 				return usagef(cmd, "--site is required")
 			}
-			log, err := logger(s, level)
+			log, err := proxycmd.Logger(s.err, level)
 			if err != nil {
 				return err
 			}
-			if cfg.Token, err = readToken(token); err != nil {
+			if cfg.Token, err = proxycmd.ReadToken(token); err != nil {
 				return err
 			}
 			if run != "" {
@@ -216,7 +101,7 @@ func agentCommand(s *streams) *cobra.Command {
 				return fmt.Errorf("find this executable: %w", err)
 			}
 			cfg.Name, cfg.Site, cfg.Logger = api.NodeID(name), api.SiteID(site), log
-			ctx, lifetime := withLifetime(cmd.Context())
+			ctx, lifetime := proxycmd.WithLifetime(cmd.Context())
 			cfg.Lifetime = lifetime
 			return agent.Run(ctx, cfg)
 		},
@@ -237,14 +122,19 @@ func agentCommand(s *streams) *cobra.Command {
 // watchdogCommand is started by an agent, never by a person.
 func watchdogCommand(s *streams) *cobra.Command {
 	return &cobra.Command{
-		Use: "watchdog DIR", Hidden: true, Args: cobra.ExactArgs(1),
+		Use: "watchdog", Hidden: true, Args: cobra.NoArgs,
 		Short: "End every fault when the agent that holds the other end of the pipe dies",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			log, err := logger(s, "info")
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := proxycmd.Logger(s.err, "info")
 			if err != nil {
 				return err
 			}
-			return hostfault.Watchdog(context.WithoutCancel(cmd.Context()), args[0], log)
+			cfg, err := hostfault.WatchdogFromEnv()
+			if err != nil {
+				return err
+			}
+			cfg.Logger = log
+			return hostfault.RunWatchdog(context.WithoutCancel(cmd.Context()), cfg)
 		},
 	}
 }
@@ -255,7 +145,7 @@ func sampleAppCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "app", Hidden: true, Args: cobra.NoArgs, Short: "The sample service of the demo",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, _ := withLifetime(cmd.Context())
+			ctx, _ := proxycmd.WithLifetime(cmd.Context())
 			return sampleapp.Run(ctx, cfg)
 		},
 	}

@@ -250,7 +250,7 @@ func (s *server) serve(ctx context.Context, apiListener, xdsListener net.Listene
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return ignoreClosed(httpServer.ServeTLS(identity.Listener(apiListener), "", "")) })
-	group.Go(func() error { return grpcServer.Serve(xdsListener) })
+	group.Go(func() error { return grpcServer.Serve(identity.Listener(xdsListener)) })
 	group.Go(func() error { return s.rotate(ctx) })
 	group.Go(func() error { return s.lead(ctx) })
 	group.Go(func() error {

@@ -2,7 +2,9 @@ package identity
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
@@ -151,7 +153,7 @@ func (ca *CA) Fingerprint() string { return fingerprint(ca.root) }
 // leaf first. Nothing else of the request is used; its signature proves that the sender has the key. The caller has decided
 // that the sender may be id. A server's chain ends with the root. Invalid: the request or the options.
 func (ca *CA) Sign(csr []byte, id ID, now time.Time, o SignOptions) ([]byte, error) {
-	pub, err := publicKeyOf(csr)
+	pub, err := publicKeyOf(csr, id.Role)
 	if err != nil {
 		return nil, err
 	}
@@ -208,13 +210,18 @@ func (ca *CA) template(id ID, now time.Time, o SignOptions) (*x509.Certificate, 
 	}, nil
 }
 
-func publicKeyOf(der []byte) (*ecdsa.PublicKey, error) {
+// publicKeyOf is the key that the request proves: ECDSA P-256, which every TLS stack has, and of a person Ed25519, which
+// signs approvals too.
+func publicKeyOf(der []byte, role Role) (crypto.PublicKey, error) {
 	csr, err := x509.ParseCertificateRequest(der)
 	if err != nil {
 		return nil, api.Errorf(api.Invalid, "certificate request", "cannot be read: %v", err)
 	}
 	if err := csr.CheckSignature(); err != nil {
 		return nil, api.Errorf(api.Invalid, "certificate request", "does not prove that its sender has the key: %v", err)
+	}
+	if pub, ok := csr.PublicKey.(ed25519.PublicKey); ok && role == RoleUser {
+		return pub, nil
 	}
 	pub, ok := csr.PublicKey.(*ecdsa.PublicKey)
 	if !ok || pub.Curve != elliptic.P256() {

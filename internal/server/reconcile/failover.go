@@ -270,9 +270,16 @@ func (l *Loop) Move(ctx context.Context, actor string, service api.ServiceID, ve
 	return out, err
 }
 
+// refusal names the rule, and how to override it where that is allowed.
 func refusal(service api.ServiceID, r failover.Record) error {
-	return api.Errorf(api.Denied, "service/"+string(service), "%s", r.Message).WithCode(r.Code).
-		WithHint("livefire explain %s; to accept it: --override=%s --reason TEXT (role admin)", r.Code, r.Code)
+	e := api.Errorf(api.Denied, "service/"+string(service), "%s", r.Message).WithCode(r.Code)
+	switch {
+	case r.Overridable:
+		return e.WithHint("to accept it: --override=%s --reason TEXT (role admin)", r.Code)
+	case r.Fix != "":
+		return e.WithHint("%s", r.Fix)
+	}
+	return e.WithHint("livefire explain %s", r.Code)
 }
 
 // loadFailover reads the machines and tells each that it was restarted, once the table is known.

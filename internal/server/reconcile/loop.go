@@ -181,10 +181,10 @@ func (l *Loop) do(ctx context.Context, f func(context.Context) error) error {
 
 var errStopped = api.Errorf(api.Unavailable, "server", "is not the leader now").WithHint("try again: a server takes over within seconds")
 
-// entry makes a ledger entry of now, for the active run if there is one.
+// entry makes a ledger entry of now, for the active run if there is one: a closed run takes no more records.
 func (l *Loop) entry(kind record.Kind, actor, subject string, data any) ledger.Entry {
 	e := ledger.Entry{Kind: string(kind), Actor: actor, Subject: subject, At: l.cfg.Clock(), Data: data}
-	if l.run != nil {
+	if l.run != nil && l.run.open() {
 		e.Run = l.run.id()
 	}
 	return e

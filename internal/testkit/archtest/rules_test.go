@@ -138,7 +138,7 @@ func siblingsApart(m module) []string {
 			switch {
 			case b == "" || a == b:
 				return true
-			case a == "sidecar" || a == "agent" || a == "envoy":
+			case a == "sidecar" || a == "agent" || a == "envoy" || a == "membership":
 				return true // these wire
 			case a == "xdsserver" || a == "xdsclient":
 				return b == "xds"
