@@ -41,6 +41,13 @@ func scripts() map[string]drilltest.Script {
 	}
 }
 
+// small is site-loss in less time: a bundle has a file for each second of each probe, and every one is synced.
+func small() drilltest.Script {
+	s := drilltest.SiteLoss()
+	s.Baseline, s.Hold, s.Verify = 2*time.Second, 5*time.Second, 2*time.Second
+	return s
+}
+
 func input(b drilltest.Built) report.Input {
 	var in report.Input
 	in.Proposal, in.Records, in.Chunks, in.Executions = b.Proposal, b.Records, b.Chunks, b.Executions

@@ -114,24 +114,37 @@ func (c *chart) begin(height float64) {
 	fmt.Fprintf(&c.b, `<defs><pattern id="%s-h" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">`+
 		`<rect width="6" height="6" class="failed"/><line x1="0" y1="0" x2="0" y2="6" class="hatch"/></pattern></defs>`, c.id)
 	for i, d := range c.bands {
-		x1, x2 := c.axis.x(d.from), c.axis.x(d.to)
 		if d.to <= c.axis.from || d.from >= c.axis.to {
 			continue
 		}
-		fmt.Fprintf(&c.b, `<rect class="band band%d" x="%.1f" y="%.1f" width="%.1f" height="%.1f"/>`, i%2, x1, c.top, max(0.5, x2-x1), plotHeight)
+		x1, x2 := c.axis.x(d.from), c.axis.x(d.to)
 		y := labelHeight * float64(i+1)
-		fmt.Fprintf(&c.b, `<line class="lead" x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f"/>`, x1, y-8, x1, c.top+plotHeight)
-		anchor, tx := "start", x1+3
-		if x1 > chartWidth*0.8 {
-			anchor, tx = "end", x1-3
+		anchor, tx := "start", x2+4
+		if x2 > chartWidth*0.75 {
+			anchor, tx = "end", x1-4
 		}
+		fmt.Fprintf(&c.b, `<rect class="band" x="%.1f" y="%.1f" width="%.1f" height="9"/>`, x1, y-8, max(1, x2-x1))
 		fmt.Fprintf(&c.b, `<text class="tick" x="%.1f" y="%.1f" text-anchor="%s">%s</text>`, tx, y, anchor, esc(d.label))
+	}
+}
+
+// leads mark where each band begins and ends, over whatever is drawn there.
+func (c *chart) leads() {
+	for i, d := range c.bands {
+		for _, t := range []float64{d.from, d.to} {
+			if t < c.axis.from || t > c.axis.to {
+				continue
+			}
+			x := c.axis.x(t)
+			fmt.Fprintf(&c.b, `<line class="lead" x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f"/>`, x, labelHeight*float64(i+1)+1, x, c.top+plotHeight)
+		}
 	}
 }
 
 // end draws the axes and closes the drawing.
 func (c *chart) end(yMax float64, unit string) template.HTML {
 	bottom := c.top + plotHeight
+	c.leads()
 	fmt.Fprintf(&c.b, `<line class="axis" x1="%g" y1="%.1f" x2="%g" y2="%.1f"/>`, plotLeft, bottom, plotRight, bottom)
 	for _, f := range []float64{0, 0.5, 1} {
 		y := bottom - f*plotHeight
@@ -275,7 +288,7 @@ func (c *chart) latency() template.HTML {
 		}
 		fmt.Fprintf(&c.b, `<path class="line %s" d="%s"/>`, l.class, p.String())
 	}
-	return c.end(top, "ms")
+	return c.end(top, "ms: p50 solid, p99 dashed")
 }
 
 // worst is the highest value of each column in milliseconds, -1 where there is none.
