@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"github.com/livefire-mesh/livefire/api"
 	"github.com/livefire-mesh/livefire/examples"
 	"github.com/livefire-mesh/livefire/internal/cli/client"
+	"github.com/livefire-mesh/livefire/internal/freeport"
 	"github.com/livefire-mesh/livefire/internal/nodeapi"
 	"github.com/livefire-mesh/livefire/internal/recovery/health"
 	"github.com/livefire-mesh/livefire/internal/userapi"
@@ -94,29 +94,23 @@ func (d *demo) writeConfig() error {
 	return nil
 }
 
-// freePort finds one. The server keeps its ports over a restart, so they are chosen before it starts.
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return l.Addr().String(), l.Close()
-}
-
 func (d *demo) startServer(ctx context.Context) error {
-	apiAddr, err := freePort()
+	// The server keeps its ports over a restart, so they are chosen before it starts.
+	apiPort, err := freeport.Reserve(d.dir)
 	if err != nil {
 		return err
 	}
-	xdsAddr, err := freePort()
+	xdsPort, err := freeport.Reserve(d.dir)
 	if err != nil {
 		return err
 	}
+	apiPort.Release()
+	xdsPort.Release()
 	// A server that died is started again only after every fault of a drill must have ended by its lease: the demo
 	// shows that they do.
 	restart := d.plan.spec.Lease.D() + 1500*time.Millisecond
 	data := filepath.Join(d.dir, "server")
-	if err := d.procs.start("server", restart, "server", "--data-dir", data, "--listen", apiAddr, "--listen-xds", xdsAddr,
+	if err := d.procs.start("server", restart, "server", "--data-dir", data, "--listen", apiPort.Address, "--listen-xds", xdsPort.Address,
 		"--trust-domain", trustDomain, "--pid-file", d.serverPIDFile()); err != nil {
 		return err
 	}

@@ -20,6 +20,9 @@ import (
 // without a server it waits for that, the others start at once.
 func (a *agent) startWorkloads(ctx context.Context) error {
 	for _, w := range a.placed {
+		for _, r := range w.reserved {
+			r.Release()
+		}
 		if err := a.startApp(w); err != nil {
 			return err
 		}

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,6 +11,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/livefire-mesh/livefire/api"
+	"github.com/livefire-mesh/livefire/internal/freeport"
 )
 
 // Workloads is the file of --run: what an agent starts on its host. It is not a resource.
@@ -73,8 +73,9 @@ func LoadWorkloads(path string) (Workloads, error) {
 // placed is a workload with every address and placeholder filled in.
 type placed struct {
 	Workload
-	dir     string
-	command []string
+	dir      string
+	command  []string
+	reserved []freeport.Reservation // until its processes are started
 }
 
 // placeholders of a command, an environment and a request log.
@@ -95,6 +96,7 @@ func (a *agent) place(w Workload) (placed, error) {
 	if err != nil {
 		return placed{}, err
 	}
+	addresses.seed = a.cfg.Dir
 	if w.App != "" && w.Inbound == "" {
 		w.Inbound = "auto"
 	}
@@ -116,7 +118,7 @@ func (a *agent) place(w Workload) (placed, error) {
 	if w.Health == "" {
 		w.Health = "/healthz"
 	}
-	p := placed{Workload: w, dir: dir}
+	p := placed{Workload: w, dir: dir, reserved: addresses.reserved}
 	for _, arg := range w.Command {
 		p.command = append(p.command, a.fill(w, arg))
 	}
@@ -130,12 +132,14 @@ func (a *agent) place(w Workload) (placed, error) {
 
 // addresses are the ports that a workload was given at its first start.
 type addresses struct {
-	path  string
-	known map[string]string
+	path     string
+	seed     string
+	known    map[string]string
+	reserved []freeport.Reservation
 }
 
-func loadAddresses(path string) (addresses, error) {
-	a := addresses{path: path, known: map[string]string{}}
+func loadAddresses(path string) (*addresses, error) {
+	a := &addresses{path: path, known: map[string]string{}}
 	b, err := os.ReadFile(path)
 	if os.IsNotExist(err) {
 		return a, nil
@@ -150,22 +154,23 @@ func loadAddresses(path string) (addresses, error) {
 }
 
 // resolve turns "auto" into an address that stays the same.
-func (a addresses) resolve(name, addr string) (string, error) {
+func (a *addresses) resolve(name, addr string) (string, error) {
 	if addr != "auto" {
 		return addr, nil
 	}
 	if known, ok := a.known[name]; ok {
 		return known, nil
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	r, err := freeport.Reserve(a.seed)
 	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
+		return "", err
 	}
-	a.known[name] = l.Addr().String()
-	return a.known[name], l.Close()
+	a.reserved = append(a.reserved, r)
+	a.known[name] = r.Address
+	return r.Address, nil
 }
 
-func (a addresses) save() error {
+func (a *addresses) save() error {
 	b, err := yaml.Marshal(a.known)
 	if err != nil {
 		return fmt.Errorf("encode addresses: %w", err)
