@@ -1,0 +1,434 @@
+package xdsserver
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/livefire-mesh/livefire/api"
+	"github.com/livefire-mesh/livefire/internal/mesh/xds"
+	"github.com/livefire-mesh/livefire/internal/recovery/route"
+)
+
+// ca issues certificates of the test's trust domain.
+type ca struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pool *x509.CertPool
+}
+
+func newCA(t *testing.T) *ca {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test root"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(cert)
+	return &ca{cert, key, pool}
+}
+
+func (c *ca) leaf(t *testing.T, id string) (tls.Certificate, []byte, []byte) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(2), URIs: []*url.URL{u}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, c.cert, &key.PublicKey, c.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair, certPEM, keyPEM
+}
+
+// secrets are what an Envoy asks its supervisor for.
+func (c *ca) secrets(t *testing.T, id string) []xds.Resource {
+	t.Helper()
+	_, certPEM, keyPEM := c.leaf(t, id)
+	inline := func(b []byte) *corev3.DataSource {
+		return &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: b}}
+	}
+	leaf := &tlsv3.Secret{Name: xds.SecretLeaf, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
+		CertificateChain: inline(certPEM), PrivateKey: inline(keyPEM),
+	}}}
+	roots := &tlsv3.Secret{Name: xds.SecretRoots, Type: &tlsv3.Secret_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{
+		TrustedCa: inline(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.cert.Raw})),
+	}}}
+	var out []xds.Resource
+	for _, s := range []*tlsv3.Secret{leaf, roots} {
+		x, err := xds.NewResource(s.GetName(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, x)
+	}
+	return out
+}
+
+// peer is the inbound side of a workload: mutual TLS, HTTP/1.1.
+func (c *ca) peer(t *testing.T, id, name string) *httptest.Server {
+	t.Helper()
+	pair, _, _ := c.leaf(t, id)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("x-livefire-workload", name)
+		_, _ = io.WriteString(w, name) // a caller that went away is its own business
+	}))
+	s.TLS = &tls.Config{
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}, ClientCAs: c.pool,
+		ClientAuth: tls.RequireAndVerifyClientCert, NextProtos: []string{"http/1.1"},
+	}
+	s.Config.ErrorLog = nil
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// await polls until f says true; real processes give no event to wait for.
+func await(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !f() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// TestRealEnvoy runs an Envoy 1.40, whose path is in LIVEFIRE_ENVOY, as a client of this server.
+func TestRealEnvoy(t *testing.T) {
+	binary := os.Getenv("LIVEFIRE_ENVOY")
+	if binary == "" {
+		t.Skip("LIVEFIRE_ENVOY is not set")
+	}
+	authority := newCA(t)
+	eu := authority.peer(t, identity("eu", "orders"), "eu/orders-1@v1")
+	us := authority.peer(t, identity("us", "orders"), "us/orders-1@v1")
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("x-livefire-workload", "forged")
+		_, _ = io.WriteString(w, "app "+r.Header.Get("x-forwarded-client-cert"))
+	}))
+	t.Cleanup(app.Close)
+
+	var acked atomic.Uint64
+	var nacks atomic.Int64
+	srv := New(Config{
+		Identify: func(_ context.Context, m *corev3.Node) (route.Node, route.Capabilities, error) {
+			n, caps, err := xds.ReadNode(m)
+			n.Identity = identity(n.Site, n.Service)
+			return n, caps, err
+		},
+		Extra: func(n route.Node) []xds.Resource { return nil },
+		Events: Events{
+			Acked: func(_ api.NodeID, e route.Epoch, _ time.Time) { acked.Store(uint64(e)) },
+			Nacked: func(_ api.NodeID, url string, names []string, m string) {
+				nacks.Add(1)
+				t.Errorf("NACK of %s %v: %s", url, names, m)
+			},
+		},
+	})
+	made := authority.secrets(t, identity("eu", "web"))
+	srv.cfg.Extra = func(route.Node) []xds.Resource { return made }
+	dir := t.TempDir()
+	l, err := net.Listen("unix", filepath.Join(dir, "xds"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := grpc.NewServer(ServerOptions()...)
+	srv.Register(g)
+	go func() { _ = g.Serve(l) }() // ends with Stop
+	t.Cleanup(g.Stop)
+
+	caps := route.Capabilities{
+		Kind: xds.KindEnvoy, Inbound: freePort(t), Outbound: freePort(t), App: app.Listener.Addr().String(),
+		ServicePorts: map[api.ServiceID]string{"orders": freePort(t), "ledger": freePort(t)},
+	}
+	node := route.Node{ID: "web-1", Site: "eu", Service: "web", Workload: "web-1"}
+	table := func(epoch route.Epoch) route.Table {
+		orders, web, grpcService, tcp := testService("orders", true), testService("web", true), testService("quotes", false), testService("ledger", false)
+		orders.Sites[0].Endpoints[0].Address = netip.MustParseAddrPort(eu.Listener.Addr().String())
+		orders.Sites[1].Endpoints[0].Address = netip.MustParseAddrPort(us.Listener.Addr().String())
+		orders.Timeouts.Try = api.Duration(300 * time.Millisecond)
+		web.Sites[0].Endpoints[0].Version, web.Sites[0].Endpoints[0].Capacity, web.Shed = "v1", 5, 1
+		web.Callers = []api.AllowRule{{Identity: testDomain + "/site/*/service/shop", Methods: []string{"GET"}, Paths: []string{"/api/*"}}}
+		grpcService.Protocol, tcp.Protocol = "grpc", "tcp"
+		return route.Table{Epoch: epoch, Services: []route.Service{tcp, orders, grpcService, web}}
+	}
+	srv.SetTable(table(1))
+	startEnvoy(t, binary, dir, node, caps)
+	await(t, "the first epoch", func() bool { return acked.Load() == 1 })
+
+	get := func(host, path string) (*http.Response, string, error) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+caps.Outbound+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = host
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return nil, "", err
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		return resp, string(b), err
+	}
+	await(t, "the site with the share", func() bool { _, body, err := get("orders.mesh", "/"); return err == nil && body == "eu/orders-1@v1" })
+	resp, _, err := get("orders.mesh:80", "/")
+	if err != nil || resp.Header.Get("x-envoy-attempt-count") != "1" {
+		t.Errorf("attempt count: %v, %v", resp, err)
+	}
+	if resp, _, err := get("quotes.mesh", "/"); err != nil || resp.Header.Get("x-livefire-flags") == "" || resp.StatusCode != 503 {
+		t.Errorf("Envoy's own reply = %v, %v; want 503 with flags", resp, err)
+	}
+
+	conn := newKeptConnection(t, caps.Outbound)
+	for epoch := route.Epoch(2); epoch < 8; epoch++ {
+		srv.SetTable(table(epoch))
+		await(t, "an epoch alone", func() bool { return acked.Load() == uint64(epoch) })
+		conn.get("orders.mesh")
+	}
+
+	eu.CloseClientConnections()
+	eu.Close()
+	for i := range 50 {
+		if resp, body, err := get("orders.mesh", "/"); err != nil || body != "us/orders-1@v1" {
+			t.Fatalf("request %d after the loss of a site: %v %q %v, want an answer of us", i, resp, body, err)
+		}
+	}
+	testInbound(t, authority, caps.Inbound)
+
+	// A service goes and comes.
+	small := table(8)
+	small.Services = small.Services[1:2:2]
+	small.Services = append(small.Services, table(8).Services[3])
+	srv.SetTable(small)
+	await(t, "a table without two services", func() bool { return acked.Load() == 8 })
+	srv.SetTable(table(9))
+	await(t, "a table with them", func() bool { return acked.Load() == 9 })
+	testAdmin(t, filepath.Join(dir, "admin"))
+	if nacks.Load() > 0 {
+		t.Errorf("NACKs = %d, want none", nacks.Load())
+	}
+}
+
+func startEnvoy(t *testing.T, binary, dir string, node route.Node, caps route.Capabilities) {
+	t.Helper()
+	b, err := xds.Bootstrap(xds.BootstrapConfig{
+		Node: node, Capabilities: caps, Servers: []string{filepath.Join(dir, "xds")}, Admin: filepath.Join(dir, "admin"), Load: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := protojson.Marshal(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "bootstrap.json")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	cmd := exec.Command(binary, "-c", path, "--concurrency", "1", "--use-dynamic-base-id", "-l", "warning")
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // "killed"
+		if t.Failed() {
+			t.Logf("Envoy says:\n%s", log.String())
+		}
+	})
+}
+
+// keptConnection is one HTTP/1.1 connection, which must never be closed.
+type keptConnection struct {
+	t      *testing.T
+	client *http.Client
+	addr   string
+	dials  int
+}
+
+func newKeptConnection(t *testing.T, addr string) *keptConnection {
+	k := &keptConnection{t: t, addr: addr}
+	var d net.Dialer
+	tr := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		k.dials++
+		return d.DialContext(ctx, network, addr)
+	}}
+	t.Cleanup(tr.CloseIdleConnections)
+	k.client = &http.Client{Transport: tr}
+	return k
+}
+
+func (k *keptConnection) get(host string) {
+	k.t.Helper()
+	req, err := http.NewRequestWithContext(k.t.Context(), http.MethodGet, "http://"+k.addr+"/", nil)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	req.Host = host
+	resp, err := k.client.Do(req)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+	if resp.Close || k.dials != 1 {
+		k.t.Errorf("connection was closed (dials %d): a new epoch alone must not drain", k.dials)
+	}
+}
+
+// testInbound calls an Envoy's inbound listener as other sidecars do.
+func testInbound(t *testing.T, authority *ca, addr string) {
+	t.Helper()
+	call := func(id, method, path string) (int, http.Header, string) {
+		pair, _, _ := authority.leaf(t, id)
+		tr := &http.Transport{TLSClientConfig: &tls.Config{
+			Certificates: []tls.Certificate{pair}, InsecureSkipVerify: true, NextProtos: []string{"http/1.1"},
+		}}
+		defer tr.CloseIdleConnections()
+		req, err := http.NewRequestWithContext(t.Context(), method, "https://"+addr+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := (&http.Client{Transport: tr}).Do(req)
+		if err != nil {
+			return 0, nil, err.Error()
+		}
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(resp.Body)
+		return resp.StatusCode, resp.Header, string(b)
+	}
+	shop := testDomain + "/site/us/service/shop"
+	await(t, "the inbound listener", func() bool { code, _, _ := call(shop, "GET", "/healthz"); return code == 200 })
+	for _, c := range []struct {
+		id, method, path string
+		want             int
+	}{
+		{shop, "GET", "/api/x", 200},
+		{shop, "POST", "/api/x", 403},
+		{shop, "GET", "/admin", 403},
+		{identity("eu", "web"), "GET", "/api/x", 403},
+		{identity("us", "anything"), "GET", "/healthz", 200},
+		{identity("us", "anything"), "POST", "/healthz", 403},
+		{"spiffe://other.test/site/us/service/shop", "GET", "/healthz", 403},
+	} {
+		code, h, body := call(c.id, c.method, c.path)
+		if code != c.want {
+			t.Errorf("%s %s by %s = %d %s, want %d", c.method, c.path, c.id, code, body, c.want)
+		}
+		if code == 200 && (h.Get("x-livefire-workload") != "eu/web-1@v1" || len(h.Values("x-livefire-workload")) != 1) {
+			t.Errorf("x-livefire-workload = %q, want eu/web-1@v1", h.Values("x-livefire-workload"))
+		}
+		if code == 200 && !strings.Contains(body, "URI="+c.id) {
+			t.Errorf("the application saw %q, want the caller's identity", body)
+		}
+	}
+	shed := 0
+	for range 40 {
+		code, h, _ := call(shop, "GET", "/api/x")
+		if code == 503 && h.Get("x-livefire-shed") != "" && h.Get("retry-after") != "" {
+			shed++
+		}
+	}
+	if shed == 0 {
+		t.Error("none of 40 requests at once was shed, with a capacity of 5/s")
+	}
+	if code, _, body := call(shop, "GET", "/healthz"); code != 200 {
+		t.Errorf("health check while shedding = %d %s, want 200", code, body)
+	}
+}
+
+// testAdmin reads from Envoy itself that it has no other static cluster than its server's.
+func testAdmin(t *testing.T, socket string) {
+	t.Helper()
+	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", socket)
+	}}
+	defer tr.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: tr}).Get("http://admin/config_dump?resource=static_clusters")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(b), `"connect_timeout"`); n != 1 || !strings.Contains(string(b), "livefire:server") {
+		t.Errorf("static clusters: %s", fmt.Sprint(string(b)))
+	}
+}
