@@ -98,6 +98,6 @@ type Action struct {
 	Probe   *sample.Order `json:"probe,omitempty"`
 	Record  record.Kind   `json:"record,omitempty"`
 	Payload any           `json:"payload,omitempty"` // the record package's type for the kind
-	Actor   string        `json:"actor,omitempty"`
+	Actor   string        `json:"actor,omitempty"`   // account whose act is recorded; empty: the server's own
 	Err     error         `json:"-"`
 }

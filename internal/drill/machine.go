@@ -1,7 +1,6 @@
 package drill
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -243,8 +242,9 @@ func (m Machine) nextVerify(due func(time.Time)) {
 
 func (s *step) act(a Action) { s.out = append(s.out, a) }
 
+// record appends to the log; actor is the account whose act it was, empty for the machine's own.
 func (s *step) record(k record.Kind, payload any, actor string) {
-	s.act(Action{Kind: ActRecord, Record: k, Payload: payload, Actor: cmp.Or(actor, "server")})
+	s.act(Action{Kind: ActRecord, Record: k, Payload: payload, Actor: actor})
 }
 
 // enter changes the state and records it.

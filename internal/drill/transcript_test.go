@@ -180,7 +180,11 @@ func describe(a Action) string {
 		if err != nil {
 			return err.Error()
 		}
-		return fmt.Sprintf("record %s by %s %s", a.Record, a.Actor, b)
+		by := ""
+		if a.Actor != "" {
+			by = " by " + a.Actor
+		}
+		return fmt.Sprintf("record %s%s %s", a.Record, by, b)
 	case ActRefuse:
 		return "refuse: " + a.Err.Error()
 	case ActPublishFault:

@@ -130,7 +130,7 @@ func (in *Input) take(r evidence.Record, b []byte) error {
 		if err != nil {
 			return err
 		}
-		ids := lines(b)
+		ids := ParseExecutions(b)
 		if len(ids) != x.IDs {
 			return fmt.Errorf("%d request ids, the record says %d", len(ids), x.IDs)
 		}
@@ -152,19 +152,9 @@ func (in *Input) take(r evidence.Record, b []byte) error {
 	return nil
 }
 
-// lines are the request ids of a list of executions; a last line that a kill cut short is left out.
-func lines(b []byte) []string {
-	var out []string
-	for line := range strings.Lines(string(b)) {
-		if id, whole := strings.CutSuffix(line, "\n"); whole && id != "" {
-			out = append(out, id)
-		}
-	}
-	return out
-}
-
-// ParseExecutions reads a workload's list of executed requests as Verify does.
-func ParseExecutions(b []byte) []string { return lines(b) }
+// ParseExecutions reads a workload's list of executed requests: one id per line. A last line that a kill cut short is
+// an id that no probe sent.
+func ParseExecutions(b []byte) []string { return strings.Fields(string(b)) }
 
 // compare finds the first field in which a stored report differs from the computed one.
 func compare(stored, want []byte) error {
