@@ -9,19 +9,27 @@ import (
 	"github.com/livefire-mesh/livefire/internal/nodeapi"
 )
 
-// heartbeatEvery keeps a registration lease of 3 s with two spare beats.
-const heartbeatEvery = time.Second
+const (
+	// heartbeatEvery keeps a registration lease of 3 s with two spare beats.
+	heartbeatEvery = time.Second
+	// The first beats come faster: a clock offset is only as good as the best of several exchanges.
+	firstBeats     = window
+	firstBeatEvery = 125 * time.Millisecond
+)
 
-// Heartbeats sends a heartbeat each second until ctx ends, and at once when beat is signalled.
+// Heartbeats sends a heartbeat each second (the first ones faster) until ctx ends, and at once when beat is signalled.
 //
 // fill completes the message with what the node has to say of itself; answered (optional) gets each answer.
 // A heartbeat that fails is not repeated: the next one comes within a second.
 func (c *Client) Heartbeats(ctx context.Context, clock *Clock, log *slog.Logger, beat <-chan struct{},
 	fill func(*nodeapi.Heartbeat), answered func(nodeapi.HeartbeatResponse)) error {
-	tick := time.NewTicker(heartbeatEvery)
+	tick := time.NewTicker(firstBeatEvery)
 	defer tick.Stop()
 	failing := false
-	for {
+	for n := 1; ; n++ {
+		if n == firstBeats {
+			tick.Reset(heartbeatEvery)
+		}
 		resp, err := c.heartbeat(ctx, clock, fill)
 		switch {
 		case ctx.Err() != nil:

@@ -209,6 +209,9 @@ func (l *Loop) stateEntries(r *run, from drill.Name) []ledger.Entry {
 	if from == drill.Approved {
 		out = append(out, l.entry(record.TableCommitted, "server", fmt.Sprintf("epoch/%d", l.table.Epoch), l.tableRecord(l.table, "in force when the run started")))
 	}
+	if r.state() == drill.Proposed || r.state() == drill.Approved || r.state() == drill.Scheduled {
+		return out // nothing is measured yet
+	}
 	offsets := record.ClockOffsets{Nodes: []record.ClockOffset{}}
 	for _, node := range sortedKeys(l.nodes) {
 		if f := l.nodes[node]; !f.at.IsZero() {
