@@ -40,7 +40,7 @@ func (l *Loop) drillDue(ctx context.Context) error {
 	case r.counting && r.machine.State.Stage == drill.Counting && l.allCounted(r):
 		r.counting = false
 		for _, node := range sortedKeys(l.nodes) {
-			l.withdraw(r, string(node)+"/count")
+			l.withdraw(r, countName(r.id(), node))
 		}
 		return l.stepRun(ctx, drill.Event{Kind: drill.Counted})
 	}
@@ -60,7 +60,7 @@ func (l *Loop) renewOrders(r *run) {
 		}
 	}
 	for id, node := range r.placed {
-		if strings.HasSuffix(id, "/count") {
+		if id == countName(r.id(), node) {
 			l.cfg.XDS.Renew(node, id, now.Add(time.Minute))
 		}
 	}

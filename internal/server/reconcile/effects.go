@@ -248,10 +248,14 @@ func (l *Loop) count(r *run) error {
 		}
 		if wanted {
 			o := xds.CountOrder(xds.Count{ID: r.id() + "/count", Run: r.id(), Prefix: requestPrefix(r.id()), Lease: time.Minute}, time.Now().Add(time.Minute))
-			if err := l.place(r, node, string(node)+"/count", o); err != nil {
+			if err := l.place(r, node, countName(r.id(), node), o); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
 }
+
+// countName names the order to one agent to count what was executed in a run. Every run has names of its own: an order
+// that has ended is never put in force again.
+func countName(run string, node api.NodeID) string { return run + "/count/" + string(node) }
