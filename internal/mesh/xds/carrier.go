@@ -35,12 +35,11 @@ type carrier struct {
 // has no socket; it names the shared routes, which hold what every service is, even if there is no outbound listener.
 func addCarrier(out Resources, epoch route.Epoch, caps route.Capabilities) error {
 	var m proto.Message
-	md := carrierMetadata{Epoch: strconv.FormatUint(uint64(epoch), 10), Capabilities: caps}
+	md := carrierMetadata{Epoch: strconv.FormatUint(uint64(epoch), 10), Digest: digest(out), Capabilities: caps}
 	switch caps.Kind {
 	case KindGRPC: // asks for its targets by name and would never ask for the carrier
 		return nil
 	case KindEnvoy:
-		md.Digest = digest(out)
 		m = &clusterv3.Cluster{
 			Name:                 Carrier,
 			ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
@@ -49,17 +48,11 @@ func addCarrier(out Resources, epoch route.Epoch, caps route.Capabilities) error
 			Metadata:             metadata(md),
 		}
 	default:
-		l := &listenerv3.Listener{
+		m = &listenerv3.Listener{
 			Name:        Carrier,
 			ApiListener: &listenerv3.ApiListener{ApiListener: pack(connectionManager(outboundName, outboundName))},
 			Metadata:    metadata(md),
 		}
-		if err := addAll(out, []named{{Carrier, l}}); err != nil { // its reference counts in the digest
-			return err
-		}
-		md.Digest = digest(out)
-		l.Metadata = metadata(md)
-		m = l
 	}
 	return addAll(out, []named{{Carrier, m}})
 }
@@ -145,5 +138,5 @@ func Seal(r Resources) error {
 	if err != nil {
 		return err
 	}
-	return addCarrier(r, c.epoch, c.caps)
+	return addCarrier(r, c.epoch, c.caps) // replaces it
 }

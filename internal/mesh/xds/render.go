@@ -11,8 +11,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/proto"
 
@@ -30,14 +28,6 @@ const (
 	KindGRPC    = "grpc"
 )
 
-// part is everything that one service contributes.
-type part struct {
-	clusters  []*clusterv3.Cluster
-	endpoints []*endpointv3.ClusterLoadAssignment
-	vhost     *routev3.VirtualHost
-	extra     []named // listeners, and route configurations of their own
-}
-
 type named struct {
 	name string
 	msg  proto.Message
@@ -46,23 +36,38 @@ type named struct {
 // Render translates the part of a table that a node holds (t is already narrowed by route.Table.For). It never
 // renders a site that residency excludes. Table problems do not travel.
 func Render(t route.Table, n route.Node, caps route.Capabilities) (Resources, []route.Problem) {
+	return NewRenderer(t).render(t, n, caps)
+}
+
+func (r *Renderer) render(t route.Table, n route.Node, caps route.Capabilities) (Resources, []route.Problem) {
 	out := Resources{}
 	var problems []route.Problem
 	outbound := &routev3.RouteConfiguration{Name: outboundName}
 	hosts := map[string]api.ServiceID{} // lower-case domain -> owner
 	for _, s := range t.Services {
-		p, err := renderService(s, n, caps)
+		if caps.Kind == KindGRPC && !s.MayBeCalledBy(n.Identity) {
+			continue // it observes nothing
+		}
+		p := r.part(s, caps.Kind)
+		err := p.err
 		if err == nil {
 			err = claim(hosts, s)
 		}
 		if err == nil {
-			err = addPart(out, p)
+			err = addPorts(out, s, n, caps)
 		}
 		if err != nil {
 			problems = append(problems, refused(s.Name, err))
 			continue
 		}
-		outbound.VirtualHosts = append(outbound.VirtualHosts, p.vhost)
+		for _, x := range p.resources {
+			out.Add(x)
+		}
+		if s.MayBeCalledBy(n.Identity) {
+			outbound.VirtualHosts = append(outbound.VirtualHosts, p.vhost)
+		} else {
+			outbound.VirtualHosts = append(outbound.VirtualHosts, p.observed)
+		}
 	}
 	if caps.Kind != KindGRPC {
 		problems = append(problems, addShared(out, t, n, caps, outbound)...)
@@ -77,47 +82,17 @@ func refused(name api.ServiceID, err error) route.Problem {
 	return route.Problem{Service: name, Code: CodeRefused, Message: err.Error()}
 }
 
-// renderService renders one service, alone.
-func renderService(s route.Service, n route.Node, caps route.Capabilities) (part, error) {
-	if err := check(s); err != nil {
-		return part{}, err
+// addPorts adds what is there for one service and one node: the listener of its own.
+func addPorts(out Resources, s route.Service, n route.Node, caps route.Capabilities) error {
+	address := caps.ServicePorts[s.Name]
+	if caps.Kind == KindGRPC || address == "" || !s.MayBeCalledBy(n.Identity) {
+		return nil
 	}
-	var p part
-	for _, c := range clustersOf(s) {
-		p.clusters = append(p.clusters, clusterMessage(s, c, caps.Kind))
-		p.endpoints = append(p.endpoints, loadAssignment(c))
-	}
-	p.vhost = virtualHost(s, domains(s))
-	if !s.MayBeCalledBy(n.Identity) {
-		p.vhost.Routes = nil // it is here to be observed, not to be called
-		return p, nil
-	}
-	switch {
-	case caps.Kind == KindGRPC:
-		p.extra = grpcListeners(s)
-	case caps.ServicePorts[s.Name] != "":
-		extra, err := portListener(s, caps.ServicePorts[s.Name], caps.Kind)
-		if err != nil {
-			return part{}, err
-		}
-		p.extra = extra
-	}
-	return p, nil
-}
-
-// addPart adds all of a service's resources, or none if one of them is not valid.
-func addPart(out Resources, p part) error {
-	all := slices.Clone(p.extra)
-	for _, c := range p.clusters {
-		all = append(all, named{c.GetName(), c})
-	}
-	for _, e := range p.endpoints {
-		all = append(all, named{e.GetClusterName(), e})
-	}
-	if err := Validate(p.vhost); err != nil {
+	extra, err := portListener(s, address, caps.Kind)
+	if err != nil {
 		return err
 	}
-	return addAll(out, all)
+	return addAll(out, extra)
 }
 
 func addAll(out Resources, all []named) error {
@@ -142,20 +117,22 @@ func addAll(out Resources, all []named) error {
 // listener of the node's own service.
 func addShared(out Resources, t route.Table, n route.Node, caps route.Capabilities, outbound *routev3.RouteConfiguration) []route.Problem {
 	var problems []route.Problem
-	var shared []named
-	if caps.Outbound != "" || caps.Kind != KindEnvoy { // Envoy asks only for routes that a listener names
-		shared = append(shared, named{outboundName, outbound})
-	}
 	if caps.Outbound != "" {
 		l, err := outboundListener(outboundName, caps.Outbound, outboundName, caps.Kind)
+		if err == nil {
+			err = addAll(out, []named{{outboundName, l}})
+		}
 		if err != nil {
 			problems = append(problems, refused(n.Service, err))
-		} else {
-			shared = append(shared, named{outboundName, l})
 		}
 	}
-	if err := addAll(out, shared); err != nil {
-		problems = append(problems, refused(n.Service, err))
+	if _, ok := out.Find(TypeListener, outboundName); ok || caps.Kind != KindEnvoy {
+		// Envoy asks only for routes that a listener names. The virtual hosts were validated one by one.
+		x, err := NewResource(outboundName, outbound)
+		if err != nil {
+			panic(fmt.Sprintf("internal error: %v", err)) // each virtual host was marshalled before
+		}
+		out.Add(x)
 	}
 	own, ok := t.Service(n.Service)
 	if !ok || caps.Inbound == "" || caps.App == "" || check(own) != nil {

@@ -100,7 +100,7 @@ func Epoch(r Resources) (epoch route.Epoch, ok bool) {
 }
 
 // Complete says whether r is whole: every name that a resource refers to is there and, if r has a carrier,
-// all resources are those of the carrier's epoch. The error says what is missing.
+// all resources are those of the carrier's epoch, and no others. The error says what is missing.
 func Complete(r Resources) error {
 	if missing := missingNames(r); len(missing) > 0 {
 		return fmt.Errorf("waiting for %s", strings.Join(missing, ", "))
@@ -112,7 +112,7 @@ func Complete(r Resources) error {
 	if err != nil {
 		return err
 	}
-	if got := digest(r); c.digest != got {
+	if digest(r) != c.digest {
 		return fmt.Errorf("waiting for the rest of epoch %d", c.epoch)
 	}
 	return nil
@@ -131,25 +131,15 @@ func missingNames(r Resources) []string {
 	return missing
 }
 
-// digest identifies the content of all table resources but the carrier. Resources that nothing refers to (endpoints of
-// a removed cluster) do not count. The hash is of the bodies, not of the versions, which another server may name
-// as it likes.
+// digest identifies the content of all table resources but the carrier. Whoever holds more than what is referred to
+// (endpoints of a removed cluster) must drop that first. The hash is of the bodies, not of the versions, which
+// another server may name as it likes.
 func digest(r Resources) string {
 	h := sha256.New()
-	add := func(typeURL string, x Resource) {
-		fmt.Fprintf(h, "%s\x00%s\x00%s\n", typeURL, x.Name, ContentVersion(x.Body))
-	}
-	for _, typeURL := range []string{TypeCluster, TypeListener} {
+	for _, typeURL := range TableTypes() {
 		for _, x := range r[typeURL] {
 			if x.Name != Carrier {
-				add(typeURL, x)
-			}
-		}
-	}
-	for _, typeURL := range []string{TypeEndpoint, TypeRoute} {
-		for _, name := range References(r, typeURL) {
-			if x, ok := r.Find(typeURL, name); ok {
-				add(typeURL, x)
+				fmt.Fprintf(h, "%s\x00%s\x00%s\n", typeURL, x.Name, ContentVersion(x.Body))
 			}
 		}
 	}

@@ -321,7 +321,7 @@ func (d *delta) transmit(m *discoveryv3.DeltaDiscoveryResponse, r *response) err
 	d.nonce++
 	m.Nonce = strconv.FormatUint(d.nonce, 10)
 	if d.from != nil {
-		m.SystemVersionInfo = strconv.FormatUint(uint64(d.from.Epoch), 10)
+		m.SystemVersionInfo = strconv.FormatUint(uint64(d.from.Epoch()), 10)
 	}
 	d.inflight[m.Nonce] = r
 	return d.guarded(func() error { return d.send(m) })

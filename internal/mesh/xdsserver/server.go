@@ -79,7 +79,7 @@ type Server struct {
 	cfg Config // set once
 
 	mu      sync.Mutex
-	table   *route.Table // guarded by mu; the value is never edited; nil before the first SetTable
+	table   *xds.Renderer // nil before the first SetTable
 	streams map[api.NodeID]*stream
 	status  map[api.NodeID]*NodeStatus
 	books   map[api.NodeID]map[string]*lease
@@ -136,11 +136,13 @@ func ServerOptions() []grpc.ServerOption {
 	}
 }
 
-// SetTable replaces the table for every client, connected now or later. It does not wait for any of them.
+// SetTable replaces the table for every client, connected now or later. It does not wait for any of them. The table
+// must not be edited afterwards.
 func (s *Server) SetTable(t route.Table) {
+	r := xds.NewRenderer(t)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.table = &t
+	s.table = r
 	for _, st := range s.streams {
 		st.poke()
 	}
@@ -210,7 +212,7 @@ func (s *Server) leave(st *stream, err error) {
 }
 
 // current is the table, and whether st is still its node's stream.
-func (s *Server) current(st *stream) (*route.Table, bool) {
+func (s *Server) current(st *stream) (*xds.Renderer, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.table, s.streams[st.node.ID] == st

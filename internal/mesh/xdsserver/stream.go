@@ -34,7 +34,7 @@ type stream struct {
 	why   error // set before ended is closed
 
 	// owned by the loop
-	from  *route.Table // that snap was rendered from; nil = none yet
+	from  *xds.Renderer // that snap was made by; nil = none yet
 	snap  xds.Resources
 	acked route.Epoch // last one reported
 }
@@ -105,16 +105,16 @@ func (st *stream) refresh() {
 	}
 	snap, problems := xds.Resources{}, []route.Problem(nil)
 	if t != nil {
-		snap, problems = xds.Render(t.For(st.node), st.node, st.caps)
+		snap, problems = t.RenderFor(st.node, st.caps)
 	}
 	for _, x := range st.extra() {
 		snap.Add(x)
 	}
 	st.from, st.snap = t, snap
 	if len(problems) > 0 {
-		st.log.Warn("services could not be rendered", "epoch", t.Epoch, "problems", problems)
+		st.log.Warn("services could not be rendered", "epoch", t.Epoch(), "problems", problems)
 		if f := st.srv.cfg.Events.Refused; f != nil {
-			f(st.node.ID, t.Epoch, problems)
+			f(st.node.ID, t.Epoch(), problems)
 		}
 	}
 }
@@ -128,10 +128,10 @@ func (st *stream) extra() []xds.Resource {
 
 // reportAcked tells once that the client has all of the snapshot's epoch.
 func (st *stream) reportAcked() {
-	if st.from == nil || st.acked == st.from.Epoch {
+	if st.from == nil || st.acked == st.from.Epoch() {
 		return
 	}
-	epoch := st.from.Epoch
+	epoch := st.from.Epoch()
 	st.acked = epoch
 	st.srv.update(st, func(n *NodeStatus) { n.Epoch = epoch })
 	if f := st.srv.cfg.Events.Acked; f != nil {

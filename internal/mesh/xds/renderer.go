@@ -1,0 +1,88 @@
+package xds
+
+import (
+	"sync"
+
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+
+	"github.com/livefire-mesh/livefire/api"
+	"github.com/livefire-mesh/livefire/internal/recovery/route"
+)
+
+// Renderer renders one table for many nodes. What a service contributes to every node of one kind is made once.
+// It is safe from any goroutine.
+type Renderer struct {
+	table route.Table // set once
+
+	mu    sync.Mutex
+	parts map[partKey]*part // guarded by mu; a part is made once, by its own lock
+}
+
+type partKey struct {
+	service api.ServiceID
+	kind    string
+}
+
+// part is what one service contributes whoever the node is, or why it contributes nothing.
+type part struct {
+	once      sync.Once
+	resources []Resource
+	vhost     *routev3.VirtualHost
+	observed  *routev3.VirtualHost // the same without routes, for a node that may not call but must observe
+	err       error
+}
+
+// NewRenderer prepares a table, which must not be edited afterwards.
+func NewRenderer(t route.Table) *Renderer {
+	return &Renderer{table: t, parts: map[partKey]*part{}}
+}
+
+// Epoch of the table.
+func (r *Renderer) Epoch() route.Epoch { return r.table.Epoch }
+
+// RenderFor is Render of the part of the table that a node holds.
+func (r *Renderer) RenderFor(n route.Node, caps route.Capabilities) (Resources, []route.Problem) {
+	return r.render(r.table.For(n), n, caps)
+}
+
+func (r *Renderer) part(s route.Service, kind string) *part {
+	key := partKey{s.Name, kind}
+	r.mu.Lock()
+	p := r.parts[key]
+	if p == nil {
+		p = new(part)
+		r.parts[key] = p
+	}
+	r.mu.Unlock()
+	p.once.Do(func() { p.make(s, kind) })
+	return p
+}
+
+// make renders one service, alone: all of it or nothing.
+func (p *part) make(s route.Service, kind string) {
+	if p.err = check(s); p.err != nil {
+		return
+	}
+	var all []named
+	for _, c := range clustersOf(s) {
+		all = append(all, named{c.name, clusterMessage(s, c, kind)}, named{c.name, loadAssignment(c)})
+	}
+	if kind == KindGRPC {
+		all = append(all, grpcListeners(s)...)
+	}
+	p.vhost = virtualHost(s, domains(s))
+	if p.err = Validate(p.vhost); p.err != nil {
+		return
+	}
+	if _, p.err = NewResource(p.vhost.GetName(), p.vhost); p.err != nil {
+		return
+	}
+	p.observed = &routev3.VirtualHost{Name: p.vhost.GetName(), Domains: p.vhost.GetDomains(), Metadata: p.vhost.GetMetadata()}
+	made := Resources{}
+	if p.err = addAll(made, all); p.err != nil {
+		return
+	}
+	for _, rs := range made {
+		p.resources = append(p.resources, rs...)
+	}
+}
