@@ -1,6 +1,7 @@
 package measure_test
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -188,8 +189,6 @@ func TestEveryLineOfTheResultTable(t *testing.T) {
 				}
 			}},
 		{"never: not recovered", func(_ *drilltest.Script, s *drilltest.Service) { s.HurtTo = time.Hour }, measure.NotRecovered, "", nil},
-		{"decided without a verdict: no detect phase", func(sc *drilltest.Script, _ *drilltest.Service) { sc.Detect = 3 * time.Second; sc.Decide = 0 },
-			measure.Recovered, "", nil},
 		{"no switch at all, users recovered", func(sc *drilltest.Script, s *drilltest.Service) { sc.Decide = -1; s.HurtTo = 400 * ms; s.Reflex = true },
 			measure.Recovered, "", nil},
 	} {
@@ -204,6 +203,49 @@ func TestEveryLineOfTheResultTable(t *testing.T) {
 				tc.check(t, s)
 			}
 		})
+	}
+}
+
+// An operator may order the switch before the detector has judged: no detect phase is invented, and the sum holds.
+func TestASwitchBeforeTheVerdictHasNoDetectPhase(t *testing.T) {
+	for name, edit := range map[string]func(*record.Verdict){
+		"judged after the switch": func(v *record.Verdict) { v.At = v.At.Add(2 * time.Second) },
+		"never judged lost":       func(v *record.Verdict) { v.State = "suspect" },
+	} {
+		b := only(drilltest.SiteLoss(), func(*drilltest.Service) {}).Build()
+		for i, r := range b.Records {
+			if r.Kind != string(record.SiteVerdict) {
+				continue
+			}
+			v, err := record.Decode[record.Verdict](r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			edit(&v)
+			if b.Records[i].Data, err = json.Marshal(v); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s := run(t, b).Services[0]
+		if got, want := phases(s.Phases), "decide 2.23s | propagate 30ms | settle 50ms"; got != want || len(s.Notes) == 0 {
+			t.Errorf("%s: %s with notes %q, want %s and a note", name, got, s.Notes, want)
+		}
+	}
+}
+
+// A proxy that acknowledges only after its site came back was not reachable while it counted.
+func TestLateProxiesAreSilent(t *testing.T) {
+	b := only(drilltest.SiteLoss(), func(*drilltest.Service) {}).Build()
+	sc := drilltest.SiteLoss()
+	late, err := json.Marshal(record.Acks{Epoch: 42, Acks: []record.Ack{{Node: "eu-1", At: sc.Reverted().Add(time.Second)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := &b.Records[len(b.Records)-2] // a state that nothing is measured from
+	last.Kind, last.Data = string(record.TableAcked), late
+	s := run(t, b).Services[0]
+	if got := *s.Switch; got != 2260*ms || !slices.Equal(s.Propagation.Silent, []api.NodeID{"eu-1", "eu-2"}) {
+		t.Errorf("switch %v, silent %v; want 2.26s, eu-1 and eu-2", got, s.Propagation.Silent)
 	}
 }
 

@@ -45,6 +45,7 @@ func scripts() map[string]drilltest.Script {
 func small() drilltest.Script {
 	s := drilltest.SiteLoss()
 	s.Baseline, s.Hold, s.Verify = 2*time.Second, 5*time.Second, 2*time.Second
+	s.Services[0].Rate = 50
 	return s
 }
 

@@ -130,11 +130,10 @@ func (in *Input) take(r evidence.Record, b []byte) error {
 		if err != nil {
 			return err
 		}
-		ids := ParseExecutions(b)
-		if len(ids) != x.IDs {
-			return fmt.Errorf("%d request ids, the record says %d", len(ids), x.IDs)
+		if n := bytes.Count(b, []byte("\n")); n != x.IDs {
+			return fmt.Errorf("%d request ids, the record says %d", n, x.IDs)
 		}
-		in.Executions[x.Workload] = append(in.Executions[x.Workload], ids...)
+		in.Executions[x.Workload] = append(in.Executions[x.Workload], ParseExecutions(b)...)
 		return nil
 	}
 	x, err := record.Decode[record.Chunk](r)
