@@ -111,10 +111,10 @@ func (a *authority) serverTLS(cert tls.Certificate) *tls.Config {
 // gate is a TCP hop in front of a sidecar that can be killed (refuses, resets) and paused (accepts, says nothing), as
 // the kernel does for a process that was killed or stopped.
 type gate struct {
-	addr   string
-	target string
+	addr string // set once
 
-	mu     sync.Mutex
+	mu     sync.Mutex // guards what follows
+	target string
 	l      net.Listener
 	conns  map[net.Conn]struct{}
 	paused chan struct{} // closed while running; waits while paused
@@ -170,7 +170,10 @@ func (g *gate) serve(c net.Conn) {
 	g.track(c)
 	defer c.Close()
 	g.wait()
-	up, err := net.Dial("tcp", g.target)
+	g.mu.Lock()
+	target := g.target
+	g.mu.Unlock()
+	up, err := net.Dial("tcp", target)
 	if err != nil {
 		return
 	}
@@ -196,6 +199,13 @@ func (g *gate) serve(c net.Conn) {
 	g.wg.Go(func() { pipe(up, c) })
 	g.wg.Go(func() { pipe(c, up) })
 	<-done
+}
+
+// lead makes new connections go to another target.
+func (g *gate) lead(target string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.target = target
 }
 
 // kill closes the listener and resets every connection.

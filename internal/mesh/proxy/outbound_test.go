@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -288,7 +287,10 @@ func TestEjectionEndsRequestsInFlight(t *testing.T) {
 
 // A service with a single endpoint that is slow for a moment is not taken away from its callers: there is nowhere to go.
 func TestHangWithoutAlternativeIsLeftToTheChecks(t *testing.T) {
-	_, c, w := pair(t, func(s *route.Service) { s.Health.Timeout = api.Duration(5 * time.Second); s.Health.Interval = api.Duration(5 * time.Second) })
+	_, c, w := pair(t, func(s *route.Service) {
+		s.Health.Timeout = api.Duration(5 * time.Second)
+		s.Health.Interval = api.Duration(5 * time.Second)
+	})
 	a := make(chan answer, 1)
 	in := make(chan struct{})
 	w.handle(func(rw http.ResponseWriter, _ *http.Request) { close(in); _, _ = io.WriteString(rw, "late") })
@@ -471,7 +473,7 @@ func TestPlainServerIsNotCalled(t *testing.T) {
 	plain := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { seen.Add(1) }))
 	plain.Start()
 	defer plain.Close()
-	w.gate.target = plain.Listener.Addr().(*net.TCPAddr).String()
+	w.gate.lead(plain.Listener.Addr().String())
 	c := m.caller()
 	m.apply(table(1, "payments", []siteSpec{{name: "eu", share: route.Whole, workloads: []*workload{w}}}), c.proxy)
 	if a := c.get("payments.mesh", "/"); a.status != 503 || seen.Load() != 0 {
