@@ -111,8 +111,7 @@ func (c *chart) firstBucket() int {
 func (c *chart) begin(height float64) {
 	fmt.Fprintf(&c.b, `<svg class="chart" viewBox="0 0 %g %g" role="img" aria-labelledby="%s-t %s-d" xmlns="http://www.w3.org/2000/svg">`, chartWidth, height, c.id, c.id)
 	fmt.Fprintf(&c.b, `<title id="%s-t">%s</title><desc id="%s-d">%s</desc>`, c.id, esc(c.title), c.id, esc(c.describe))
-	fmt.Fprintf(&c.b, `<defs><pattern id="%s-h" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">`+
-		`<rect width="6" height="6" class="failed"/><line x1="0" y1="0" x2="0" y2="6" class="hatch"/></pattern></defs>`, c.id)
+	c.b.WriteString(hatching(c.id + "-h"))
 	for i, d := range c.bands {
 		if d.to <= c.axis.from || d.from >= c.axis.to {
 			continue
@@ -126,6 +125,12 @@ func (c *chart) begin(height float64) {
 		fmt.Fprintf(&c.b, `<rect class="band" x="%.1f" y="%.1f" width="%.1f" height="9"/>`, x1, y-8, max(1, x2-x1))
 		fmt.Fprintf(&c.b, `<text class="tick" x="%.1f" y="%.1f" text-anchor="%s">%s</text>`, tx, y, anchor, esc(d.label))
 	}
+}
+
+// hatching is the pattern of what failed: told apart without colour.
+func hatching(id string) string {
+	return fmt.Sprintf(`<defs><pattern id="%s" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">`+
+		`<rect width="6" height="6" class="failed"/><line x1="0" y1="0" x2="0" y2="6" class="hatch"/></pattern></defs>`, id)
 }
 
 // leads mark where each band begins and ends, over whatever is drawn there.

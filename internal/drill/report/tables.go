@@ -93,6 +93,8 @@ func (p *page) absent(r Report) {
 	p.Absent = []string{
 		"Data loss (RPA) was not measured: no data probe took part.",
 		"Users are a synthetic probe at a fixed rate; no real traffic is in these numbers.",
+		"Restores, security checks and the standby's service at planned load were not part of this run.",
+		"No earlier run is compared here.",
 		"Participants, roles beyond the approvals, and conditions on people were not recorded.",
 	}
 	if !slices.ContainsFunc(r.Services, func(s Service) bool { return s.FailbackSeconds != nil }) {
@@ -163,11 +165,11 @@ func (p *page) charts(r Report) error {
 }
 
 func swatch(class, id string) template.HTML {
+	const open = `<svg viewBox="0 0 14 14" aria-hidden="true">`
 	if class != "failed" {
-		return template.HTML(fmt.Sprintf(`<svg viewBox="0 0 14 14" aria-hidden="true"><rect width="14" height="14" class="%s"/></svg>`, class))
+		return template.HTML(fmt.Sprintf(open+`<rect width="14" height="14" class="%s"/></svg>`, class))
 	}
-	return template.HTML(fmt.Sprintf(`<svg viewBox="0 0 14 14" aria-hidden="true"><defs><pattern id="%s" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">`+
-		`<rect width="6" height="6" class="failed"/><line x1="0" y1="0" x2="0" y2="6" class="hatch"/></pattern></defs><rect width="14" height="14" style="fill:url(#%s)"/></svg>`, id, id))
+	return template.HTML(open + hatching(id) + fmt.Sprintf(`<rect width="14" height="14" style="fill:url(#%s)"/></svg>`, id))
 }
 
 // switchBands are the phases of the recovery, or of the switch where users did not wait for it.

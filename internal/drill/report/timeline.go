@@ -84,14 +84,10 @@ func (b *builder) runEvent(e evidence.Record) error {
 		})
 	case record.RunPrecheck:
 		return use(e, func(p record.Precheck) {
-			ok := 0
-			for _, r := range p.Rules {
-				if r.OK {
-					ok++
-				}
-			}
 			b.out.Prechecks = p.Rules
-			b.line(e, e.At, fmt.Sprintf("precheck: %d of %d rules hold", ok, len(p.Rules)))
+			failing := slices.ContainsFunc(p.Rules, func(r record.Rule) bool { return !r.OK })
+			what := map[bool]string{false: "precheck: all of %s hold", true: "precheck: not all of %s hold"}[failing]
+			b.line(e, e.At, fmt.Sprintf(what, plural(len(p.Rules), "rule")))
 		})
 	case record.RunOutcome:
 		return use(e, func(o record.Outcome) {
@@ -154,7 +150,9 @@ func (b *builder) moveEvent(e evidence.Record) error {
 		})
 	case record.FailbackBegun, record.FailbackStep, record.FailbackDone:
 		return use(e, func(f record.Failback) {
-			word := map[record.Kind]string{record.FailbackBegun: "fail-back decided", record.FailbackStep: "fail-back step", record.FailbackDone: "original shares restored"}
+			word := map[record.Kind]string{
+				record.FailbackBegun: "fail-back decided", record.FailbackStep: "fail-back step", record.FailbackDone: "original shares restored",
+			}
 			b.line(e, f.At, fmt.Sprintf("%s: %s, to %s", f.Service, word[record.Kind(e.Kind)], f.To))
 		})
 	}

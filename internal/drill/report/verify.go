@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -216,10 +215,10 @@ func diff(path string, found, want any) *DiffError {
 		}
 		return nil
 	}
-	if reflect.DeepEqual(found, want) {
-		return nil
+	if f, w := text(found, true), text(want, true); f != w {
+		return &DiffError{evidence.FileReport, path, f, w}
 	}
-	return &DiffError{evidence.FileReport, path, text(found, true), text(want, true)}
+	return nil
 }
 
 func text(v any, there bool) string {

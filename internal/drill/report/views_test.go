@@ -82,15 +82,12 @@ func TestTextFitsATerminal(t *testing.T) {
 	}
 }
 
-// The page is well-formed XML, so every browser and every checker reads the same tree.
+// The page is well-formed XML, so every browser and every checker reads the same tree; nothing in it leads outside.
 func TestPageIsWellFormedAndAlone(t *testing.T) {
 	for name, s := range scripts() {
 		html := page(t, build(t, s))
+		ids, refs := map[string]int{}, []string{}
 		d := xml.NewDecoder(bytes.NewReader(html))
-		ids := map[string]int{}
-		var refs []string
-		var stack []string
-		titled := map[string]bool{}
 		for {
 			tok, err := d.Token()
 			if errors.Is(err, io.EOF) {
@@ -99,33 +96,18 @@ func TestPageIsWellFormedAndAlone(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: not well-formed: %v", name, err)
 			}
-			switch e := tok.(type) {
-			case xml.StartElement:
-				stack = append(stack, e.Name.Local)
-				if e.Name.Local == "title" && len(stack) > 1 && stack[len(stack)-2] == "svg" {
-					titled["svg"] = true
+			e, ok := tok.(xml.StartElement)
+			if !ok {
+				continue
+			}
+			checkElement(t, name, e)
+			for _, a := range e.Attr {
+				switch a.Name.Local {
+				case "id":
+					ids[a.Value]++
+				case "aria-labelledby":
+					refs = append(refs, strings.Fields(a.Value)...)
 				}
-				switch e.Name.Local {
-				case "script", "link", "img", "iframe", "object", "image", "use":
-					t.Errorf("%s: element %s", name, e.Name.Local)
-				}
-				for _, a := range e.Attr {
-					switch a.Name.Local {
-					case "id":
-						ids[a.Value]++
-					case "aria-labelledby":
-						refs = append(refs, strings.Fields(a.Value)...)
-					case "href", "src", "onload", "onclick":
-						t.Errorf("%s: attribute %s of %s", name, a.Name.Local, e.Name.Local)
-					case "xmlns":
-					default:
-						if strings.Contains(a.Value, "://") {
-							t.Errorf("%s: reference %q", name, a.Value)
-						}
-					}
-				}
-			case xml.EndElement:
-				stack = stack[:len(stack)-1]
 			}
 		}
 		for id, n := range ids {
@@ -133,19 +115,53 @@ func TestPageIsWellFormedAndAlone(t *testing.T) {
 				t.Errorf("%s: id %s %d times", name, id, n)
 			}
 		}
+		for _, u := range regexp.MustCompile(`url\(([^)]*)\)`).FindAllSubmatch(html, -1) {
+			refs = append(refs, strings.TrimPrefix(string(u[1]), "#"))
+		}
 		for _, r := range refs {
 			if ids[r] == 0 {
-				t.Errorf("%s: %s labels a drawing and does not exist", name, r)
+				t.Errorf("%s: %s is referred to and does not exist", name, r)
 			}
 		}
-		for _, u := range regexp.MustCompile(`url\(([^)]*)\)`).FindAllSubmatch(html, -1) {
-			if ref, ok := strings.CutPrefix(string(u[1]), "#"); !ok || ids[ref] == 0 {
-				t.Errorf("%s: url(%s)", name, u[1])
+		for _, bad := range []string{"NaN", "Inf", "ZgotmplZ", "<no value>"} {
+			if bytes.Contains(html, []byte(bad)) {
+				t.Errorf("%s: contains %s", name, bad)
 			}
 		}
-		if bytes.Contains(html, []byte("NaN")) || bytes.Contains(html, []byte("Inf")) || bytes.Contains(html, []byte("ZgotmplZ")) {
-			t.Errorf("%s: a number or a text that is none", name)
+	}
+}
+
+func checkElement(t *testing.T, name string, e xml.StartElement) {
+	t.Helper()
+	switch e.Name.Local {
+	case "script", "link", "img", "iframe", "object", "image", "use":
+		t.Errorf("%s: element %s", name, e.Name.Local)
+	}
+	for _, a := range e.Attr {
+		switch {
+		case a.Name.Local == "xmlns":
+		case a.Name.Local == "href" || a.Name.Local == "src" || strings.HasPrefix(a.Name.Local, "on"):
+			t.Errorf("%s: attribute %s of %s", name, a.Name.Local, e.Name.Local)
+		case strings.Contains(a.Value, "://"):
+			t.Errorf("%s: reference %q", name, a.Value)
 		}
+	}
+}
+
+// Each drawing says in words what it shows.
+func TestEveryChartHasTitleAndDescription(t *testing.T) {
+	html := string(page(t, build(t, drilltest.SiteLoss())))
+	charts := regexp.MustCompile(`(?s)<svg class="chart".*?</svg>`).FindAllString(html, -1)
+	if len(charts) != 6 {
+		t.Errorf("%d charts, want 3 for each of 2 services", len(charts))
+	}
+	for _, c := range charts {
+		if !regexp.MustCompile(`<title id="[^"]+">[^<]+</title><desc id="[^"]+">[^<]+</desc>`).MatchString(c) {
+			t.Errorf("a chart without title or description: %.200s", c)
+		}
+	}
+	if !strings.Contains(html, "prefers-color-scheme:dark") || !strings.Contains(html, "@page{size:A4") {
+		t.Error("no dark scheme, or no rules for A4")
 	}
 }
 
