@@ -57,21 +57,14 @@ func networkRBAC(s route.Service) *netrbacv3.RBAC {
 	return &netrbacv3.RBAC{StatPrefix: inboundName, Rules: rules}
 }
 
-// principal matches a SPIFFE id with a pattern as route.MatchIdentity does.
+// principal matches a SPIFFE id with a pattern as route.MatchIdentity does: "*" as the last element is any one.
 func principal(pattern string) *rbacv3.Principal {
-	if !strings.Contains(pattern, "*") {
+	before, ok := strings.CutSuffix(pattern, "/*")
+	if !ok {
 		return authenticated(exact(pattern))
 	}
-	elements := strings.Split(pattern, "/")
-	for i, e := range elements {
-		if e == "*" {
-			elements[i] = "[^/]+"
-		} else {
-			elements[i] = regexp.QuoteMeta(e)
-		}
-	}
 	return authenticated(&matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
-		SafeRegex: &matcherv3.RegexMatcher{Regex: strings.Join(elements, "/")},
+		SafeRegex: &matcherv3.RegexMatcher{Regex: regexp.QuoteMeta(before) + "/[^/]+"},
 	}})
 }
 

@@ -220,7 +220,7 @@ func TestRealEnvoy(t *testing.T) {
 		orders.Sites[1].Endpoints[0].Address = netip.MustParseAddrPort(us.Listener.Addr().String())
 		orders.Timeouts.Try = api.Duration(300 * time.Millisecond)
 		web.Sites[0].Endpoints[0].Version, web.Sites[0].Endpoints[0].Capacity, web.Shed = "v1", 5, 1
-		web.Callers = []api.AllowRule{{Identity: testDomain + "/site/*/service/shop", Methods: []string{"GET"}, Paths: []string{"/api/*"}}}
+		web.Callers = []api.AllowRule{{Identity: testDomain + "/site/us/service/*", Methods: []string{"GET"}, Paths: []string{"/api/*"}}}
 		grpcService.Protocol, tcp.Protocol = "grpc", "tcp"
 		return route.Table{Epoch: epoch, Services: []route.Service{tcp, orders, grpcService, web}}
 	}
@@ -382,7 +382,7 @@ func testInbound(t *testing.T, authority *ca, addr string) {
 		{shop, "GET", "/admin", 403},
 		{identity("eu", "web"), "GET", "/api/x", 403},
 		{identity("us", "anything"), "GET", "/healthz", 200},
-		{identity("us", "anything"), "POST", "/healthz", 403},
+		{identity("eu", "anything"), "POST", "/healthz", 403},
 		{"spiffe://other.test/site/us/service/shop", "GET", "/healthz", 403},
 	} {
 		code, h, body := call(c.id, c.method, c.path)
