@@ -23,7 +23,7 @@ const (
 )
 
 // EncodeChunk gives the bytes of a chunk: the header, then each sample, one JSON object per line, every line
-// ended by a line feed, no HTML escaping. Equal chunks give equal bytes. It panics for a chunk that JSON cannot
+// ended by a line feed, times in UTC, no HTML escaping. Equal chunks give equal bytes. It panics for a chunk that JSON cannot
 // carry (a rate that is no number, a year beyond 9999).
 func EncodeChunk(c Chunk) []byte {
 	var b bytes.Buffer
@@ -32,8 +32,9 @@ func EncodeChunk(c Chunk) []byte {
 	if err := e.Encode(c.Header); err != nil {
 		panic("internal error: encode sample header: " + err.Error())
 	}
-	for i := range c.Samples {
-		if err := e.Encode(&c.Samples[i]); err != nil {
+	for _, s := range c.Samples {
+		s.Intended = s.Intended.UTC()
+		if err := e.Encode(s); err != nil {
 			panic("internal error: encode sample: " + err.Error())
 		}
 	}
