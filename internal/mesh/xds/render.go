@@ -49,7 +49,7 @@ func (r *Renderer) render(t route.Table, n route.Node, caps route.Capabilities) 
 			continue // it observes nothing
 		}
 		p := r.part(s, caps.Kind)
-		err := p.err
+		err := cmp.Or(r.bad[s.Name], p.err)
 		if err == nil {
 			err = claim(hosts, s)
 		}
@@ -59,6 +59,9 @@ func (r *Renderer) render(t route.Table, n route.Node, caps route.Capabilities) 
 		if err != nil {
 			problems = append(problems, refused(s.Name, err))
 			continue
+		}
+		if why := r.kept[s.Name]; why != nil {
+			problems = append(problems, refused(s.Name, why))
 		}
 		for _, x := range p.resources {
 			out.Add(x)
@@ -151,14 +154,21 @@ func addShared(out Resources, t route.Table, n route.Node, caps route.Capabiliti
 // claim takes a service's domains, or fails if another service has one of them: Envoy refuses a whole route
 // configuration for one domain that is there twice.
 func claim(owners map[string]api.ServiceID, s route.Service) error {
-	ds := domains(s)
-	for _, d := range ds {
-		if owner, taken := owners[strings.ToLower(d)]; taken {
+	if err := taken(owners, s); err != nil {
+		return err
+	}
+	for _, d := range domains(s) {
+		owners[strings.ToLower(d)] = s.Name
+	}
+	return nil
+}
+
+// taken says which domain of a service belongs to another.
+func taken(owners map[string]api.ServiceID, s route.Service) error {
+	for _, d := range domains(s) {
+		if owner, ok := owners[strings.ToLower(d)]; ok && owner != s.Name {
 			return fmt.Errorf("host %q belongs to service %s", d, owner)
 		}
-	}
-	for _, d := range ds {
-		owners[strings.ToLower(d)] = s.Name
 	}
 	return nil
 }

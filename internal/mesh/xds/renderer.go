@@ -1,6 +1,9 @@
 package xds
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -12,7 +15,9 @@ import (
 // Renderer renders one table for many nodes. What a service contributes to every node of one kind is made once.
 // It is safe from any goroutine.
 type Renderer struct {
-	table route.Table // set once
+	table route.Table             // set once
+	kept  map[api.ServiceID]error // set once: services that are older than the table, and why
+	bad   map[api.ServiceID]error // set once: services that are left out, and why, besides those whose part has failed
 
 	mu    sync.Mutex
 	parts map[partKey]*part // guarded by mu; a part is made once, by its own lock
@@ -35,6 +40,54 @@ type part struct {
 // NewRenderer prepares a table, which must not be edited afterwards.
 func NewRenderer(t route.Table) *Renderer {
 	return &Renderer{table: t, parts: map[partKey]*part{}}
+}
+
+// Next prepares the table after r's. A service that cannot be rendered as it is now stays as it was in r: a mistake in a
+// service's description must not take away the service. Nor may one that is new take a host from another.
+func (r *Renderer) Next(t route.Table) *Renderer {
+	next := NewRenderer(t)
+	if r == nil {
+		return next
+	}
+	next.kept, next.bad = map[api.ServiceID]error{}, map[api.ServiceID]error{}
+	next.table.Services = slices.Clone(t.Services)
+	owners := r.owners(t)
+	for i, s := range t.Services {
+		err := next.part(s, KindBuiltin).err
+		if err == nil {
+			err = taken(owners, s)
+		}
+		if err == nil {
+			continue
+		}
+		old, ok := r.table.Service(s.Name)
+		if !ok || r.bad[s.Name] != nil || r.part(old, KindBuiltin).err != nil {
+			next.bad[s.Name] = err
+			continue
+		}
+		next.kept[s.Name] = fmt.Errorf("it stays as it was: %w", err)
+		next.table.Services[i] = old
+		delete(next.parts, partKey{s.Name, KindBuiltin})
+	}
+	return next
+}
+
+// owners are the services of r by their domains, as far as t still has them.
+func (r *Renderer) owners(t route.Table) map[string]api.ServiceID {
+	out := map[string]api.ServiceID{}
+	for _, s := range r.table.Services {
+		now, ok := t.Service(s.Name)
+		if !ok || r.bad[s.Name] != nil {
+			continue
+		}
+		still := domains(now)
+		for _, d := range domains(s) {
+			if slices.Contains(still, d) {
+				out[strings.ToLower(d)] = s.Name
+			}
+		}
+	}
+	return out
 }
 
 // Epoch of the table.

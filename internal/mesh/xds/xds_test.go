@@ -286,3 +286,50 @@ func TestNodeSurvivesTheWire(t *testing.T) {
 		t.Errorf("ReadNode = %+v, %+v, %v; want %+v, %+v", got, gotCaps, err, n, caps)
 	}
 }
+
+func TestNewServiceCannotTakeAHostAway(t *testing.T) {
+	n, caps := testNode()
+	first := NewRenderer(testTable())
+	table := testTable()
+	thief := testService("aaa", true) // comes first in the table
+	thief.Hosts = []string{"aaa.mesh", "Orders.mesh"}
+	table.Services = slices.Insert(table.Services, 0, thief)
+	second := first.Next(table)
+	r, problems := second.RenderFor(n, caps)
+	if len(problems) != 1 || problems[0].Service != "aaa" {
+		t.Errorf("problems = %v, want one of aaa", problems)
+	}
+	got, _, err := Decode(r)
+	if _, ok := got.Service("orders"); !ok || err != nil {
+		t.Errorf("orders has lost its host: %v", err)
+	}
+	// Once its owner is gone, the host is free.
+	table.Services = slices.Delete(table.Services, 1, 2)
+	if _, problems := second.Next(table).RenderFor(n, caps); len(problems) > 0 {
+		t.Errorf("problems = %v, want none", problems)
+	}
+}
+
+func TestServiceThatCannotBeRenderedStaysAsItWas(t *testing.T) {
+	n, caps := testNode()
+	table := testTable()
+	r := NewRenderer(table)
+	for epoch := range route.Epoch(3) {
+		bad := testTable()
+		bad.Epoch = 8 + epoch
+		bad.Services[1].Health.Timeout = 0
+		bad.Services[1].Stateful = true
+		r = r.Next(bad)
+		rendered, problems := r.RenderFor(n, caps)
+		if len(problems) != 1 || !strings.HasPrefix(problems[0].Message, "it stays as it was") {
+			t.Errorf("epoch %d: problems = %v", bad.Epoch, problems)
+		}
+		got, _, err := Decode(rendered)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(table.Services, got.Services, equateEmpty); diff != "" || got.Epoch != bad.Epoch {
+			t.Errorf("epoch %d: services (-want +got):\n%s", got.Epoch, diff)
+		}
+	}
+}

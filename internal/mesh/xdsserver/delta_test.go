@@ -311,3 +311,25 @@ func TestSecondStreamOfANodeEndsTheFirst(t *testing.T) {
 		}
 	})
 }
+
+func TestServiceThatCannotBeRenderedStaysAsItWas(t *testing.T) {
+	inBubble(t, Config{}, func(r *rig) {
+		r.srv.SetTable(testTable(1, "a", "b"))
+		c := r.start(builtinNode("web-1"))
+		bad := testTable(2, "a", "b")
+		bad.Services[0].Health.Interval = 0
+		bad.Services[1].Limits.Pending++
+		r.srv.SetTable(bad)
+		equal(t, "sent", shorts(c.settle()), []string{"CDS b", "LDS livefire:epoch", "RDS outbound"})
+		bad = testTable(3, "a", "b")
+		bad.Services[0].Sites[0].Endpoints[0].Identity = ""
+		bad.Services[1].Limits.Pending++
+		r.srv.SetTable(bad)
+		equal(t, "sent", shorts(c.settle()), []string{"LDS livefire:epoch"})
+		equal(t, "events", r.events(), []string{
+			"acked web-1 1",
+			"refused web-1 2 it stays as it was: health check without interval or timeout", "acked web-1 2",
+			"refused web-1 3 it stays as it was: workload a-1 at eu: no identity", "acked web-1 3",
+		})
+	})
+}

@@ -95,6 +95,7 @@ func newRig(t *testing.T, cfg Config) *rig {
 	cfg.Events.Nacked = func(n api.NodeID, _ string, names []string, m string) { note("nacked %s %v %s", n, names, m) }
 	cfg.Events.OrderLost = func(n api.NodeID, name, why string) { note("lost %s %s: %s", n, name, why) }
 	cfg.Events.OrderAcked = func(n api.NodeID, name string) { note("received %s %s", n, name) }
+	cfg.Events.Refused = func(n api.NodeID, e route.Epoch, ps []route.Problem) { note("refused %s %d %v", n, e, ps[0].Message) }
 	r.srv = New(cfg)
 	l := bufconn.Listen(1 << 16)
 	g := grpc.NewServer(ServerOptions()...)

@@ -78,6 +78,8 @@ type NodeStatus struct {
 type Server struct {
 	cfg Config // set once
 
+	setting sync.Mutex // taken before mu
+
 	mu      sync.Mutex
 	table   *xds.Renderer // nil before the first SetTable
 	streams map[api.NodeID]*stream
@@ -137,9 +139,14 @@ func ServerOptions() []grpc.ServerOption {
 }
 
 // SetTable replaces the table for every client, connected now or later. It does not wait for any of them. The table
-// must not be edited afterwards.
+// must not be edited afterwards. A service that cannot be rendered stays as it was (Events.Refused).
 func (s *Server) SetTable(t route.Table) {
-	r := xds.NewRenderer(t)
+	s.setting.Lock() // keeps the order of calls; rendering must not hold up everything else
+	defer s.setting.Unlock()
+	s.mu.Lock()
+	before := s.table
+	s.mu.Unlock()
+	r := before.Next(t)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.table = r
