@@ -29,9 +29,7 @@ type Drill struct {
 	proposal record.Proposal
 	from     time.Time // tI: what times are relative to; zero before the fault
 	last     time.Time // of the phase before
-	groups   int
 	approved int
-	rules    string
 	applied  int
 	kind     fault.Kind
 	lost     map[api.ServiceID]time.Time

@@ -47,6 +47,7 @@ type Host struct {
 	boot    string
 	log     *slog.Logger
 	wake    chan struct{} // capacity 1: Run looks again
+	armed   func()        // called between the undo record and the effect; a test dies here; nil = none
 
 	mu      sync.Mutex
 	running bool              // guarded by mu; Run has taken over what was left behind

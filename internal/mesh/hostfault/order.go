@@ -225,6 +225,9 @@ func (h *Host) raiseFence(n int64) error {
 // apply strikes and reports. A crash before it leaves an intent, which is reverted like an applied fault.
 func (h *Host) apply(o *order, ss []*subject) {
 	rec := h.snapshot(o)
+	if h.armed != nil {
+		h.armed()
+	}
 	strike(rec.Order.Kind, ss, max(min(proofLimit, rec.Deadline-sinceBoot()), 0))
 	rs := h.stamp(reports(rec.Order, fault.Applied, ss), "", "")
 	if !rec.Order.Kind.HasUndo() {

@@ -69,6 +69,11 @@ func (b *book) keep(ctx context.Context, origin time.Time) {
 		b.log.Error("probe cannot be continued after a crash", "err", err)
 	}
 	defer b.closeFiles()
+	defer func() {
+		if b.alive != nil {
+			_ = writeAlive(b.alive, max(time.Since(origin), 0)) // nothing is sent any more; a hint only
+		}
+	}()
 	b.reach(origin)
 	alive := time.NewTicker(aliveEvery)
 	defer alive.Stop()

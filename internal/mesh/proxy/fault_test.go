@@ -58,12 +58,13 @@ func TestHungSiteIsLeftWithinThreeSeconds(t *testing.T) {
 	var lastSlow time.Time
 	for _, a := range as {
 		slowest = max(slowest, a.duration)
-		if a.duration > 200*time.Millisecond && a.due.After(lastSlow) {
+		if a.duration > 500*time.Millisecond && a.due.After(lastSlow) {
 			lastSlow = a.due
 		}
 	}
-	if span := lastSlow.Sub(start); span > 3*time.Second || slowest > 3*time.Second {
+	span := max(0, lastSlow.Sub(start))
+	if span > 3*time.Second || slowest > 3*time.Second {
 		t.Errorf("good again after %v, slowest request %v; want both within 3 s", span, slowest)
 	}
-	t.Logf("good again after %v, slowest request %v", lastSlow.Sub(start), slowest)
+	t.Logf("good again after %v, slowest request %v", span, slowest)
 }

@@ -112,12 +112,10 @@ func (p *Proxy) newServer(base context.Context, handle func(http.ResponseWriter,
 	return &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			c := r.Context().Value(connKey{}).(*conn)
-			c.side.inFlight.Add(1)
-			p.handlers.Add(1)
-			defer func() {
-				c.side.inFlight.Add(-1)
-				p.handlers.Done()
-			}()
+			if !p.begin(c.side) {
+				panic(http.ErrAbortHandler) // closes the connection
+			}
+			defer p.finish(c.side)
 			if r.ContentLength != 0 {
 				_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/1.1 always can; an answer may come before the body's end
 			}

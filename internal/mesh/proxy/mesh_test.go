@@ -117,6 +117,7 @@ type gate struct {
 	target string
 	l      net.Listener
 	conns  map[net.Conn]struct{}
+	life   int           // times killed; a connection of an earlier life is closed
 	paused chan struct{} // closed while running; waits while paused
 	wg     sync.WaitGroup
 }
@@ -148,7 +149,10 @@ func (g *gate) open(t testing.TB) {
 			if err != nil {
 				return
 			}
-			g.wg.Go(func() { g.serve(c) })
+			g.mu.Lock()
+			life := g.life
+			g.mu.Unlock()
+			g.wg.Go(func() { g.serve(c, life) })
 		}
 	})
 }
@@ -160,14 +164,16 @@ func (g *gate) wait() {
 	<-p
 }
 
-func (g *gate) track(c net.Conn) {
+func (g *gate) track(c net.Conn, life int) {
 	g.mu.Lock()
-	g.conns[c] = struct{}{}
-	g.mu.Unlock()
+	defer g.mu.Unlock()
+	if g.conns[c] = struct{}{}; life != g.life {
+		_ = c.Close()
+	}
 }
 
-func (g *gate) serve(c net.Conn) {
-	g.track(c)
+func (g *gate) serve(c net.Conn, life int) {
+	g.track(c, life)
 	defer c.Close()
 	g.wait()
 	g.mu.Lock()
@@ -177,7 +183,7 @@ func (g *gate) serve(c net.Conn) {
 	if err != nil {
 		return
 	}
-	g.track(up)
+	g.track(up, life)
 	defer up.Close()
 	done := make(chan struct{}, 2)
 	pipe := func(dst, src net.Conn) {
@@ -212,6 +218,7 @@ func (g *gate) lead(target string) {
 func (g *gate) kill() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.life++
 	_ = g.l.Close()
 	for c := range g.conns {
 		_ = c.(*net.TCPConn).SetLinger(0)

@@ -54,8 +54,10 @@ type Proxy struct {
 	load     map[loadKey]*nodeapi.Load
 	loadFrom time.Time
 
-	handlers sync.WaitGroup // requests in flight
-	tasks    sync.WaitGroup // probes; owned by Run
+	handlersMu sync.Mutex // guards stopped, and that no request begins once Run waits
+	stopped    bool
+	handlers   sync.WaitGroup // requests in flight
+	tasks      sync.WaitGroup // probes; owned by Run
 }
 
 // New checks the configuration and binds the listeners, so that Addresses is complete. It starts nothing; Run closes
@@ -126,6 +128,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 	}
 	err = errors.Join(g.Wait(), err)
 	p.tasks.Wait()
+	p.handlersMu.Lock()
+	p.stopped = true
+	p.handlersMu.Unlock()
 	p.handlers.Wait()
 	for _, e := range p.all() {
 		e.pool.Stop()
@@ -133,6 +138,23 @@ func (p *Proxy) Run(ctx context.Context) error {
 	}
 	p.app.Stop()
 	return err
+}
+
+// begin counts a request in; false once Run is ending.
+func (p *Proxy) begin(s *side) bool {
+	p.handlersMu.Lock()
+	defer p.handlersMu.Unlock()
+	if p.stopped {
+		return false
+	}
+	p.handlers.Add(1)
+	s.inFlight.Add(1)
+	return true
+}
+
+func (p *Proxy) finish(s *side) {
+	s.inFlight.Add(-1)
+	p.handlers.Done()
 }
 
 // checkAll runs one check loop for each endpoint of the table in force that may be used one day.

@@ -3,4 +3,4 @@
 package proxy
 
 // loadRate is lower under the race detector, which makes every TLS handshake ten times as dear.
-const loadRate = 100
+const loadRate = 50

@@ -247,42 +247,41 @@ func TestConfigIsRefusedWithItsReason(t *testing.T) {
 }
 
 func TestRunLeavesNothingBehind(t *testing.T) {
-	func() {
-		m := newMesh(t)
-		w := m.workload("payments", "eu", "p-1")
-		reg := prometheus.NewRegistry()
-		id := identityOf("client", "caller")
-		p, err := New(Config{Node: route.Node{ID: "c", Site: "client", Service: "caller", Identity: id}, Outbound: "127.0.0.1:0", ClientTLS: m.ca.clientTLS(m.ca.issue(id, time.Hour)), Registerer: reg})
-		if err != nil {
-			t.Fatal(err)
+	m := newMesh(t)
+	w := m.workload("payments", "eu", "p-1")
+	reg := prometheus.NewRegistry()
+	id := identityOf("client", "caller")
+	p, err := New(Config{Node: route.Node{ID: "c", Site: "client", Service: "caller", Identity: id}, Outbound: "127.0.0.1:0", ClientTLS: m.ca.clientTLS(m.ca.issue(id, time.Hour)), Registerer: reg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.apply(table(1, "payments", []siteSpec{{name: "eu", share: route.Whole, workloads: []*workload{w}}}), p, w.proxy)
+	base := runtime.NumGoroutine()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	out, _, _ := p.Addresses()
+	resp, err := raw(t, out, "GET / HTTP/1.1\r\nHost: payments.mesh\r\n\r\n")
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatalf("request: %v %v", resp, err)
+	}
+	eventually(t, "a check", 10*time.Second, func() bool { return len(p.Health().Observations) == 1 })
+	cancel()
+	if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
+		t.Errorf("Run = %v", err)
+	}
+	eventually(t, "the goroutines of the proxy to end", 5*time.Second, func() bool { return runtime.NumGoroutine() <= base+4 }) // the workload's side of two connections ends a moment later
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, f := range families {
+		seen[f.GetName()] = true
+	}
+	for _, name := range []string{"livefire_proxy_requests_total", "livefire_proxy_request_seconds", "livefire_proxy_checks_total", "livefire_proxy_table_epoch"} {
+		if !seen[name] {
+			t.Errorf("metric %s is missing", name)
 		}
-		m.apply(table(1, "payments", []siteSpec{{name: "eu", share: route.Whole, workloads: []*workload{w}}}), p, w.proxy)
-		base := runtime.NumGoroutine()
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- p.Run(ctx) }()
-		out, _, _ := p.Addresses()
-		resp, err := raw(t, out, "GET / HTTP/1.1\r\nHost: payments.mesh\r\n\r\n")
-		if err != nil || resp.StatusCode != 200 {
-			t.Fatalf("request: %v %v", resp, err)
-		}
-		cancel()
-		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
-			t.Errorf("Run = %v", err)
-		}
-		eventually(t, "the goroutines of the proxy to end", 5*time.Second, func() bool { return runtime.NumGoroutine() <= base+4 }) // the workload's side of two connections ends a moment later
-		families, err := reg.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		seen := map[string]bool{}
-		for _, f := range families {
-			seen[f.GetName()] = true
-		}
-		for _, name := range []string{"livefire_proxy_requests_total", "livefire_proxy_request_seconds", "livefire_proxy_checks_total", "livefire_proxy_table_epoch"} {
-			if !seen[name] {
-				t.Errorf("metric %s is missing", name)
-			}
-		}
-	}()
+	}
 }

@@ -11,7 +11,7 @@ const (
 	watchInterval = 25 * time.Millisecond
 	stallFloor    = 100 * time.Millisecond // a request younger than this is never suspicious
 	probeTimeout  = 250 * time.Millisecond
-	probeGap      = 500 * time.Millisecond // between probes of one endpoint
+	probeGap      = 200 * time.Millisecond // between probes of one endpoint
 	sweepInterval = time.Second
 	maxIdleSpan   = 5 * time.Minute // of a connection to a peer; peers keep theirs longer
 )

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/livefire-mesh/livefire/api"
@@ -78,8 +79,15 @@ func (l launcher) up(spec Spec) (h *Handle, restarts int, adopted bool, err erro
 
 func (l launcher) mark(name string) string { return l.dir + ":" + name }
 
+// environ is the complete environment of a process. The Spec wins over the agent's: of a variable that is there
+// twice, most programs see the first.
 func (l launcher) environ(spec Spec) []string {
-	return append(append(slices.Clone(l.env), spec.Env...), MarkEnv+"="+l.mark(spec.Name))
+	var keys []string
+	for _, kv := range spec.Env {
+		k, _, _ := strings.Cut(kv, "=")
+		keys = append(keys, k)
+	}
+	return append(append(without(l.env, keys...), spec.Env...), MarkEnv+"="+l.mark(spec.Name))
 }
 
 // start forks the process in a session of its own, then writes its state file.

@@ -679,6 +679,17 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	gone(t, h) // the handle is good for another wait
 }
 
+func TestEnvironmentOfTheSpecWins(t *testing.T) {
+	l, err := newLauncher(Config{Dir: t.TempDir(), Env: []string{"A=agent", "B=agent", MarkEnv + "=agent", LifetimeEnv + "=9"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join(l.environ(Spec{Name: "app-1", Env: []string{"A=spec"}}), " ")
+	if want := "B=agent A=spec " + MarkEnv + "=" + l.mark("app-1"); got != want {
+		t.Errorf("environment = %q, want %q", got, want)
+	}
+}
+
 func TestAddRefusesWhatCannotRun(t *testing.T) {
 	s, err := New(Config{Dir: t.TempDir()})
 	if err != nil {

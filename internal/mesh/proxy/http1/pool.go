@@ -44,7 +44,10 @@ type Pool struct {
 }
 
 // waiter is a request without a connection yet. It gets exactly one delivery while it is in the list.
-type waiter struct{ got chan delivery }
+type waiter struct {
+	got   chan delivery
+	since time.Time
+}
 
 type delivery struct {
 	conn *Conn
@@ -81,7 +84,7 @@ func (p *Pool) idleOrWait(limit int) (*Conn, *waiter) {
 		p.idle = p.idle[:n-1]
 		return c, nil
 	}
-	w := &waiter{got: make(chan delivery, 1)}
+	w := &waiter{got: make(chan delivery, 1), since: time.Now()}
 	p.waiters = append(p.waiters, w)
 	p.dialMore()
 	return nil, w
@@ -111,7 +114,7 @@ func (p *Pool) await(ctx context.Context, w *waiter) (*Conn, error) {
 func (p *Pool) dialMore() {
 	for len(p.dials) < min(len(p.waiters), maxDials) && (p.limit <= 0 || p.open < p.limit) {
 		ctx, cancel := context.WithCancel(context.Background())
-		key := &waiter{}
+		key := &waiter{since: time.Now()}
 		p.dials[key] = cancel
 		p.open++
 		p.dialers.Go(func() {
@@ -127,11 +130,17 @@ func (p *Pool) dial(ctx context.Context, key *waiter) {
 	delete(p.dials, key)
 	if err != nil {
 		p.open--
-		// What one dial met would meet the others that wait.
+		// What this dial met, every request has met that waited as long; those that came later get one more.
+		var later []*waiter
 		for _, w := range p.waiters {
+			if w.since.After(key.since) {
+				later = append(later, w)
+				continue
+			}
 			w.got <- delivery{err: err}
 		}
-		p.waiters = nil
+		p.waiters = later
+		p.dialMore()
 		p.mu.Unlock()
 		return
 	}

@@ -186,7 +186,7 @@ func TestDialsAtOnceAreBounded(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 200 {
 		wg.Go(func() {
-			if _, err := pool.Take(t.Context(), 0); err == nil || err.Error() != "refused" {
+			if _, err := pool.Take(t.Context(), 0); err == nil || err.Error() != "refused" { // each, whenever it came
 				t.Errorf("Take = %v, want the dial's error", err)
 			}
 		})
