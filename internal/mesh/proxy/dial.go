@@ -15,8 +15,10 @@ import (
 	"github.com/livefire-mesh/livefire/internal/mesh/proxy/retry"
 )
 
-// connectTimeout bounds a connection, its TLS handshake included.
-const connectTimeout = time.Second
+// connectTimeout bounds a connection, its TLS handshake included. It is long on purpose: the watch leaves an endpoint
+// that stays silent within half a second, and on a host that is short of processors a shorter limit throws away
+// handshakes that were almost done, which makes the shortage worse.
+const connectTimeout = 3 * time.Second
 
 // errConnectTimeout is the cause of a connection that took longer than connectTimeout.
 var errConnectTimeout = errors.New("connect timeout")

@@ -6,10 +6,10 @@ import (
 )
 
 // lateness remembers when this process itself was held up: by a stopped clock, a paused host or a lack of processors.
-// Silence during such a moment says nothing of the endpoint that was waited for.
+// Silence of an endpoint during such a moment says nothing of the endpoint.
 type lateness struct {
 	mu   sync.Mutex // guards all
-	gaps [16]gap    // the latest
+	gaps [64]gap    // the latest
 	n    int
 }
 

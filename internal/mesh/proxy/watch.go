@@ -35,14 +35,13 @@ func (p *Proxy) watch(ctx context.Context) {
 		case <-tick.C:
 		}
 		now := time.Now()
-		if by := now.Sub(last) - watchInterval; by > watchInterval {
+		if by := now.Sub(last) - watchInterval; by > watchInterval/5 {
 			p.late.note(now, by)
 		}
 		last = now
-		heldUp := p.late.since(now.Add(-stallFloor)) > stallFloor/3
 		for _, e := range p.all() {
 			p.refresh(e, now)
-			if !heldUp && e.stalled(now, stallFloor) {
+			if e.stalled(now, stallFloor) {
 				p.probe(ctx, e, now)
 			}
 		}
@@ -79,7 +78,7 @@ func (p *Proxy) probe(ctx context.Context, e *endpoint, now time.Time) {
 		e.probed = time.Now()
 		e.mu.Unlock()
 		switch {
-		case ctx.Err() != nil || o.ok || o.late:
+		case ctx.Err() != nil || o.ok:
 		case !o.silent:
 			p.checked(e, o, false)
 		case other:
