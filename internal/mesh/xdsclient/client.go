@@ -89,6 +89,12 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Types == nil {
 		cfg.Types = defaultTypes(cfg)
 	}
+	for _, url := range cfg.Types {
+		isTable, isOrder := slices.Contains(xds.TableTypes(), url), slices.Contains(xds.OrderTypes(), url)
+		if (!isTable || cfg.Table == nil) && (!isOrder || cfg.Order == nil) {
+			return bad("nothing takes the type %s", url)
+		}
+	}
 	if cfg.Dial == nil {
 		cfg.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
 			var d net.Dialer

@@ -1,9 +1,24 @@
 package xdsclient
 
 import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"math/big"
+	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
 
 	"github.com/livefire-mesh/livefire/internal/mesh/xds"
 	"github.com/livefire-mesh/livefire/internal/recovery/route"
@@ -13,9 +28,11 @@ func TestConfigurationIsChecked(t *testing.T) {
 	node := xds.NodeMessage(testNode, testCaps)
 	take := (&sink{}).take
 	for name, cfg := range map[string]Config{
-		"no server":   {Node: node, Table: take},
-		"no node":     {Servers: []string{"a"}, Table: take},
-		"no callback": {Servers: []string{"a"}, Node: node},
+		"no server":              {Node: node, Table: take},
+		"no node":                {Servers: []string{"a"}, Table: take},
+		"no callback":            {Servers: []string{"a"}, Node: node},
+		"orders without a taker": {Servers: []string{"a"}, Node: node, Table: take, Types: xds.OrderTypes()},
+		"tables without a taker": {Servers: []string{"a"}, Node: node, Order: (&journal{}).take, Types: []string{xds.TypeCluster}},
 	} {
 		if _, err := New(cfg); err == nil {
 			t.Errorf("%s: New = nil, want an error", name)
@@ -95,4 +112,84 @@ func TestStoppedServerIsLeftWithinASecond(t *testing.T) {
 			t.Errorf("new stream after %v, want within 1s and the first back-off", waited)
 		}
 	})
+}
+
+func TestConnectionsAreMutualTLS(t *testing.T) {
+	authority, key := issue(t, nil, nil, true)
+	leaf := func() tls.Certificate {
+		cert, leafKey := issue(t, authority, key, false)
+		return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: leafKey}
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(authority)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := make(chan int, 10)
+	g := grpc.NewServer(grpc.Creds(credentials.NewTLS(&tls.Config{
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{leaf()}, ClientCAs: roots, ClientAuth: tls.RequireAndVerifyClientCert,
+	})))
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, &fake{serve: func(s discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+		p, _ := peer.FromContext(s.Context())
+		seen <- len(p.AuthInfo.(credentials.TLSInfo).State.VerifiedChains)
+		return errors.New("come again")
+	}})
+	go func() { _ = g.Serve(l) }() // ends with Stop
+	t.Cleanup(g.Stop)
+	var asked atomic.Int32
+	mine := leaf()
+	c, err := New(Config{
+		Servers: []string{l.Addr().String()}, Node: xds.NodeMessage(testNode, testCaps), Table: (&sink{}).take,
+		TLS: func() *tls.Config {
+			asked.Add(1)
+			return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{mine}, RootCAs: roots}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	for range 2 {
+		select {
+		case chains := <-seen:
+			if chains != 1 {
+				t.Errorf("verified chains of the client = %d, want 1", chains)
+			}
+		case <-ctx.Done():
+			t.Fatal("no connection")
+		}
+	}
+	cancel()
+	<-done
+	if asked.Load() < 2 {
+		t.Errorf("TLS was asked for %d times, want once for each connection", asked.Load())
+	}
+}
+
+// issue makes a root, or a leaf for 127.0.0.1.
+func issue(t *testing.T, parent *x509.Certificate, by *ecdsa.PrivateKey, root bool) (*x509.Certificate, *ecdsa.PrivateKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: root, BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	if root {
+		parent, by, tmpl.KeyUsage = tmpl, key, x509.KeyUsageCertSign
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, &key.PublicKey, by)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert, key
 }

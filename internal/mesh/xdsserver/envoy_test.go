@@ -3,21 +3,13 @@ package xdsserver
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,7 +19,6 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
 
@@ -35,109 +26,6 @@ import (
 	"github.com/livefire-mesh/livefire/internal/mesh/xds"
 	"github.com/livefire-mesh/livefire/internal/recovery/route"
 )
-
-// ca issues certificates of the test's trust domain.
-type ca struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
-}
-
-func newCA(t *testing.T) *ca {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test root"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(cert)
-	return &ca{cert, key, pool}
-}
-
-func (c *ca) leaf(t *testing.T, id string) (tls.Certificate, []byte, []byte) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u, err := url.Parse(id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(2), URIs: []*url.URL{u}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, c.cert, &key.PublicKey, c.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
-	pair, err := tls.X509KeyPair(certPEM, keyPEM)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pair, certPEM, keyPEM
-}
-
-// secrets are what an Envoy asks its supervisor for.
-func (c *ca) secrets(t *testing.T, id string) []xds.Resource {
-	t.Helper()
-	_, certPEM, keyPEM := c.leaf(t, id)
-	inline := func(b []byte) *corev3.DataSource {
-		return &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: b}}
-	}
-	leaf := &tlsv3.Secret{Name: xds.SecretLeaf, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
-		CertificateChain: inline(certPEM), PrivateKey: inline(keyPEM),
-	}}}
-	roots := &tlsv3.Secret{Name: xds.SecretRoots, Type: &tlsv3.Secret_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{
-		TrustedCa: inline(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.cert.Raw})),
-	}}}
-	var out []xds.Resource
-	for _, s := range []*tlsv3.Secret{leaf, roots} {
-		x, err := xds.NewResource(s.GetName(), s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, x)
-	}
-	return out
-}
-
-// peer is the inbound side of a workload: mutual TLS, HTTP/1.1.
-func (c *ca) peer(t *testing.T, id, name string) *httptest.Server {
-	t.Helper()
-	pair, _, _ := c.leaf(t, id)
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("x-livefire-workload", name)
-		_, _ = io.WriteString(w, name) // a caller that went away is its own business
-	}))
-	s.TLS = &tls.Config{
-		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}, ClientCAs: c.pool,
-		ClientAuth: tls.RequireAndVerifyClientCert, NextProtos: []string{"http/1.1"},
-	}
-	s.Config.ErrorLog = nil
-	s.StartTLS()
-	t.Cleanup(s.Close)
-	return s
-}
 
 func freePort(t *testing.T) string {
 	t.Helper()
@@ -165,120 +53,126 @@ func await(t *testing.T, what string, f func() bool) {
 	}
 }
 
+// envoyRig is an Envoy whose server is ours, one service at two sites that it may call, and the application beside it.
+type envoyRig struct {
+	t         *testing.T
+	authority *ca
+	eu, us    *httptest.Server
+	srv       *Server
+	caps      route.Capabilities
+	dir       string
+	acked     atomic.Uint64
+}
+
+func newEnvoyRig(t *testing.T, binary string) *envoyRig {
+	t.Helper()
+	r := &envoyRig{t: t, authority: newCA(t), dir: t.TempDir()}
+	r.eu = r.authority.peer(t, identity("eu", "orders"), "eu/orders-1@v1")
+	r.us = r.authority.peer(t, identity("us", "orders"), "us/orders-1@v1")
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("x-livefire-workload", "forged")
+		_, _ = io.WriteString(w, "app "+r.Header.Get("x-forwarded-client-cert"))
+	}))
+	t.Cleanup(app.Close)
+	secrets := r.authority.secrets(t, identity("eu", "web"))
+	r.srv = New(Config{
+		Identify: func(_ context.Context, m *corev3.Node) (route.Node, route.Capabilities, error) {
+			n, caps, err := xds.ReadNode(m)
+			n.Identity = identity(n.Site, n.Service)
+			return n, caps, err
+		},
+		Extra: func(route.Node) []xds.Resource { return secrets },
+		Events: Events{
+			Acked: func(_ api.NodeID, e route.Epoch, _ time.Time) { r.acked.Store(uint64(e)) },
+			Nacked: func(_ api.NodeID, url string, names []string, m string) {
+				t.Errorf("NACK of %s %v: %s", url, names, m)
+			},
+		},
+	})
+	r.caps = route.Capabilities{
+		Kind: xds.KindEnvoy, Inbound: freePort(t), Outbound: freePort(t), App: app.Listener.Addr().String(),
+		ServicePorts: map[api.ServiceID]string{"orders": freePort(t), "ledger": freePort(t)},
+	}
+	l, err := net.Listen("unix", filepath.Join(r.dir, "xds"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := grpc.NewServer(ServerOptions()...)
+	r.srv.Register(g)
+	go func() { _ = g.Serve(l) }() // ends with Stop
+	t.Cleanup(g.Stop)
+	startEnvoy(t, binary, r.dir, route.Node{ID: "web-1", Site: "eu", Service: "web", Workload: "web-1"}, r.caps)
+	return r
+}
+
+// table has a service of every protocol.
+func (r *envoyRig) table(epoch route.Epoch) route.Table {
+	ledger, orders, quotes, web := testService("ledger", false), testService("orders", true), testService("quotes", false), testService("web", true)
+	orders.Sites[0].Endpoints[0].Address = netip.MustParseAddrPort(r.eu.Listener.Addr().String())
+	orders.Sites[1].Endpoints[0].Address = netip.MustParseAddrPort(r.us.Listener.Addr().String())
+	orders.Timeouts.Try = api.Duration(300 * time.Millisecond)
+	web.Sites[0].Endpoints[0].Version, web.Sites[0].Endpoints[0].Capacity, web.Shed = "v1", 5, 1
+	web.Callers = []api.AllowRule{{Identity: testDomain + "/site/us/service/*", Methods: []string{"GET"}, Paths: []string{"/api/*"}}}
+	quotes.Protocol, ledger.Protocol = "grpc", "tcp"
+	return route.Table{Epoch: epoch, Services: []route.Service{ledger, orders, quotes, web}}
+}
+
+func (r *envoyRig) set(t route.Table) {
+	r.t.Helper()
+	r.srv.SetTable(t)
+	await(r.t, fmt.Sprintf("the ACK of epoch %d", t.Epoch), func() bool { return r.acked.Load() == uint64(t.Epoch) })
+}
+
+func (r *envoyRig) get(host string) (*http.Response, string, error) {
+	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodGet, "http://"+r.caps.Outbound+"/", nil)
+	if err != nil {
+		return nil, "", err
+	}
+	req.Host = host
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return resp, string(b), err
+}
+
 // TestRealEnvoy runs an Envoy 1.40, whose path is in LIVEFIRE_ENVOY, as a client of this server.
 func TestRealEnvoy(t *testing.T) {
 	binary := os.Getenv("LIVEFIRE_ENVOY")
 	if binary == "" {
 		t.Skip("LIVEFIRE_ENVOY is not set")
 	}
-	authority := newCA(t)
-	eu := authority.peer(t, identity("eu", "orders"), "eu/orders-1@v1")
-	us := authority.peer(t, identity("us", "orders"), "us/orders-1@v1")
-	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("x-livefire-workload", "forged")
-		_, _ = io.WriteString(w, "app "+r.Header.Get("x-forwarded-client-cert"))
-	}))
-	t.Cleanup(app.Close)
-
-	var acked atomic.Uint64
-	var nacks atomic.Int64
-	srv := New(Config{
-		Identify: func(_ context.Context, m *corev3.Node) (route.Node, route.Capabilities, error) {
-			n, caps, err := xds.ReadNode(m)
-			n.Identity = identity(n.Site, n.Service)
-			return n, caps, err
-		},
-		Extra: func(n route.Node) []xds.Resource { return nil },
-		Events: Events{
-			Acked: func(_ api.NodeID, e route.Epoch, _ time.Time) { acked.Store(uint64(e)) },
-			Nacked: func(_ api.NodeID, url string, names []string, m string) {
-				nacks.Add(1)
-				t.Errorf("NACK of %s %v: %s", url, names, m)
-			},
-		},
-	})
-	made := authority.secrets(t, identity("eu", "web"))
-	srv.cfg.Extra = func(route.Node) []xds.Resource { return made }
-	dir := t.TempDir()
-	l, err := net.Listen("unix", filepath.Join(dir, "xds"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := grpc.NewServer(ServerOptions()...)
-	srv.Register(g)
-	go func() { _ = g.Serve(l) }() // ends with Stop
-	t.Cleanup(g.Stop)
-
-	caps := route.Capabilities{
-		Kind: xds.KindEnvoy, Inbound: freePort(t), Outbound: freePort(t), App: app.Listener.Addr().String(),
-		ServicePorts: map[api.ServiceID]string{"orders": freePort(t), "ledger": freePort(t)},
-	}
-	node := route.Node{ID: "web-1", Site: "eu", Service: "web", Workload: "web-1"}
-	table := func(epoch route.Epoch) route.Table {
-		orders, web, grpcService, tcp := testService("orders", true), testService("web", true), testService("quotes", false), testService("ledger", false)
-		orders.Sites[0].Endpoints[0].Address = netip.MustParseAddrPort(eu.Listener.Addr().String())
-		orders.Sites[1].Endpoints[0].Address = netip.MustParseAddrPort(us.Listener.Addr().String())
-		orders.Timeouts.Try = api.Duration(300 * time.Millisecond)
-		web.Sites[0].Endpoints[0].Version, web.Sites[0].Endpoints[0].Capacity, web.Shed = "v1", 5, 1
-		web.Callers = []api.AllowRule{{Identity: testDomain + "/site/us/service/*", Methods: []string{"GET"}, Paths: []string{"/api/*"}}}
-		grpcService.Protocol, tcp.Protocol = "grpc", "tcp"
-		return route.Table{Epoch: epoch, Services: []route.Service{tcp, orders, grpcService, web}}
-	}
-	srv.SetTable(table(1))
-	startEnvoy(t, binary, dir, node, caps)
-	await(t, "the first epoch", func() bool { return acked.Load() == 1 })
-
-	get := func(host, path string) (*http.Response, string, error) {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+caps.Outbound+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Host = host
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return nil, "", err
-		}
-		defer resp.Body.Close()
-		b, err := io.ReadAll(resp.Body)
-		return resp, string(b), err
-	}
-	await(t, "the site with the share", func() bool { _, body, err := get("orders.mesh", "/"); return err == nil && body == "eu/orders-1@v1" })
-	resp, _, err := get("orders.mesh:80", "/")
+	r := newEnvoyRig(t, binary)
+	r.set(r.table(1))
+	await(t, "the site with the share", func() bool { _, body, err := r.get("orders.mesh"); return err == nil && body == "eu/orders-1@v1" })
+	resp, _, err := r.get("orders.mesh:80")
 	if err != nil || resp.Header.Get("x-envoy-attempt-count") != "1" {
 		t.Errorf("attempt count: %v, %v", resp, err)
 	}
-	if resp, _, err := get("quotes.mesh", "/"); err != nil || resp.Header.Get("x-livefire-flags") == "" || resp.StatusCode != 503 {
+	if resp, _, err := r.get("quotes.mesh"); err != nil || resp.Header.Get("x-livefire-flags") == "" || resp.StatusCode != 503 {
 		t.Errorf("Envoy's own reply = %v, %v; want 503 with flags", resp, err)
 	}
-
-	conn := newKeptConnection(t, caps.Outbound)
+	conn := newKeptConnection(t, r.caps.Outbound)
 	for epoch := route.Epoch(2); epoch < 8; epoch++ {
-		srv.SetTable(table(epoch))
-		await(t, "an epoch alone", func() bool { return acked.Load() == uint64(epoch) })
+		r.set(r.table(epoch))
 		conn.get("orders.mesh")
 	}
-
-	eu.CloseClientConnections()
-	eu.Close()
+	r.eu.CloseClientConnections()
+	r.eu.Close()
 	for i := range 50 {
-		if resp, body, err := get("orders.mesh", "/"); err != nil || body != "us/orders-1@v1" {
+		if resp, body, err := r.get("orders.mesh"); err != nil || body != "us/orders-1@v1" {
 			t.Fatalf("request %d after the loss of a site: %v %q %v, want an answer of us", i, resp, body, err)
 		}
 	}
-	testInbound(t, authority, caps.Inbound)
+	testInbound(t, r.authority, r.caps.Inbound)
 
-	// A service goes and comes.
-	small := table(8)
-	small.Services = small.Services[1:2:2]
-	small.Services = append(small.Services, table(8).Services[3])
-	srv.SetTable(small)
-	await(t, "a table without two services", func() bool { return acked.Load() == 8 })
-	srv.SetTable(table(9))
-	await(t, "a table with them", func() bool { return acked.Load() == 9 })
-	testAdmin(t, filepath.Join(dir, "admin"))
-	if nacks.Load() > 0 {
-		t.Errorf("NACKs = %d, want none", nacks.Load())
-	}
+	small := r.table(8)
+	small.Services = []route.Service{small.Services[1], small.Services[3]}
+	r.set(small)
+	r.set(r.table(9))
+	testAdmin(t, filepath.Join(r.dir, "admin"))
 }
 
 func startEnvoy(t *testing.T, binary, dir string, node route.Node, caps route.Capabilities) {

@@ -272,3 +272,23 @@ func TestRuntimeLayerIsUsedInTurnByOrders(t *testing.T) {
 		same(t, "armed again", c.watch(500*time.Millisecond), []arrival{{0, "RTDS fault0"}})
 	})
 }
+
+// A server that was stopped goes on where it was: its clock is looked at before every send.
+func TestLeaseIsJudgedByTheClockAtTheMomentOfTheSend(t *testing.T) {
+	now := time.Now()
+	o := testOrder(3*time.Second, now.Add(time.Minute))
+	for name, c := range map[string]struct {
+		l    lease
+		want bool
+	}{
+		"new":                                {lease{order: o, heard: now.Add(-time.Hour)}, true},
+		"heard in time":                      {lease{order: o, sent: true, heard: now.Add(-3*time.Second + 1)}, true},
+		"stopped for a lease":                {lease{order: o, sent: true, heard: now.Add(-3 * time.Second)}, false},
+		"not renewed":                        {lease{order: testOrder(3*time.Second, now), sent: true, heard: now}, false},
+		"dead, whatever was promised for it": {lease{order: o, sent: true, heard: now, dead: true}, false},
+	} {
+		if got, why := c.l.alive(now); got != c.want || (why == "") != got {
+			t.Errorf("%s: alive = %v %q, want %v", name, got, why, c.want)
+		}
+	}
+}
