@@ -88,8 +88,7 @@ func Run(ctx context.Context, opts Options) (res Result, err error) {
 	if d.opts.Keep {
 		d.say("\nThe mesh goes on until Ctrl-C. From another terminal:\n  export PATH=%s:$PATH LIVEFIRE_CONTEXT=%s\n  livefire status -w\n",
 			filepath.Dir(d.bin), d.contextPath())
-		<-ctx.Done()
-		return res, nil
+		return res, d.keepState(ctx)
 	}
 	return res, nil
 }

@@ -38,6 +38,15 @@ var settings = map[string]setting{
 	"failback.after":  {api.KindActivePassive, "/spec/failback/after", "wait before a fail-back"},
 }
 
+// Settings are what Options.Set can change beside a scenario's parameters, with what each means.
+func Settings() map[string]string {
+	out := map[string]string{"rate.SERVICE": "requests/s of a service's probe", "path.SERVICE": "path that a service's probe asks for"}
+	for name, s := range settings {
+		out[name] = s.what
+	}
+	return out
+}
+
 // plan is what the demo applies and runs.
 type plan struct {
 	scenario   string

@@ -16,7 +16,7 @@ import (
 	"github.com/livefire-mesh/livefire/api"
 	"github.com/livefire-mesh/livefire/examples"
 	"github.com/livefire-mesh/livefire/internal/cli/client"
-	"github.com/livefire-mesh/livefire/internal/freeport"
+	"github.com/livefire-mesh/livefire/internal/mesh/freeport"
 	"github.com/livefire-mesh/livefire/internal/nodeapi"
 	"github.com/livefire-mesh/livefire/internal/recovery/health"
 	"github.com/livefire-mesh/livefire/internal/userapi"
