@@ -34,13 +34,14 @@ func (h *Host) end(ctx context.Context, o *order) {
 	before := time.Now()
 	if rec.Order.Kind == fault.Kill {
 		h.release(rec.Targets) // first of all: the rest is paper
-		h.markEnding(o, why)
 	}
-	told := false
-	for {
-		if r, err := h.journal.read(rec.Order.ID); err == nil && r.Stage == stageEnded && r.EndedBy != "" {
-			h.finish(o, r.EndedBy, r.Reports[min(len(rec.Reports), len(r.Reports)):]) // the watchdog was first: we were frozen
+	for marked, told := false, false; ; {
+		if h.endedByWatchdog(o, rec) {
 			return
+		}
+		if rec.Order.Kind == fault.Kill && !marked {
+			marked = true
+			h.markEnding(o, why)
 		}
 		rs := h.stamp(h.revert(rec, before), why, reason)
 		if !failed(rs) {
@@ -60,6 +61,16 @@ func (h *Host) end(ctx context.Context, o *order) {
 			return
 		}
 	}
+}
+
+// endedByWatchdog takes over what the watchdog has done while this agent was frozen.
+func (h *Host) endedByWatchdog(o *order, rec record) bool {
+	r, err := h.journal.read(rec.Order.ID)
+	if err != nil || r.Stage != stageEnded {
+		return false // a record that cannot be read says nothing: revert
+	}
+	h.finish(o, r.EndedBy, r.Reports[min(len(rec.Reports), len(r.Reports)):])
+	return true
 }
 
 func firstReason(rs []fault.Report) string {

@@ -196,7 +196,7 @@ func (h *Host) inherit() error {
 func (h *Host) loop(ctx context.Context) {
 	var g errgroup.Group
 	defer func() { _ = g.Wait() }() // enders return no error
-	done := ctx.Done()
+	done, stopping := ctx.Done(), false
 	for {
 		changed := h.cfg.Supervisor.Changed()
 		h.catchRestarted()
@@ -204,13 +204,13 @@ func (h *Host) loop(ctx context.Context) {
 		for _, o := range due {
 			g.Go(func() error { h.end(ctx, o); return nil })
 		}
-		if left == 0 && done == nil {
+		if left == 0 && stopping {
 			return
 		}
 		timer := time.NewTimer(next)
 		select {
 		case <-done:
-			done = nil
+			done, stopping = nil, true
 			h.endAll("the agent stops")
 		case <-timer.C:
 		case <-h.wake:

@@ -305,7 +305,8 @@ func (h *Host) pausing() []*order {
 	defer h.mu.Unlock()
 	var out []*order
 	for _, o := range h.orders {
-		if o.state == active && o.why == "" && o.rec.Order.Kind == fault.Pause {
+		live := o.state == active && o.why == "" && sinceBoot() < o.rec.Deadline
+		if live && o.rec.Order.Kind == fault.Pause {
 			out = append(out, o)
 		}
 	}
