@@ -16,6 +16,7 @@ import (
 type loadKey struct {
 	service api.ServiceID
 	site    api.SiteID
+	inbound bool
 }
 
 // maxReflexes that wait for Health; older ones are dropped, since a reader that is so late has missed the moment.
@@ -101,17 +102,18 @@ func (p *Proxy) moved(s *service, moves []balance.Move) {
 	p.signal()
 }
 
-// count adds one request to the load of a service at a site.
-func (p *Proxy) count(service api.ServiceID, site api.SiteID, failed bool) {
-	if service == "" || site == "" {
+// count adds one request to the load of a service at a site: where it was sent (the site is empty if nobody answered), or
+// where it was served (inbound). The two are told apart, or each request would be counted twice.
+func (p *Proxy) count(service api.ServiceID, site api.SiteID, inbound, failed bool) {
+	if service == "" {
 		return
 	}
 	p.reportMu.Lock()
 	defer p.reportMu.Unlock()
-	l := p.load[loadKey{service, site}]
+	l := p.load[loadKey{service, site, inbound}]
 	if l == nil {
-		l = &nodeapi.Load{Service: service, Site: site}
-		p.load[loadKey{service, site}] = l
+		l = &nodeapi.Load{Service: service, Site: site, Inbound: inbound}
+		p.load[loadKey{service, site, inbound}] = l
 	}
 	l.Requests++
 	if failed {

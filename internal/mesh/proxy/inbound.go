@@ -49,7 +49,7 @@ func (p *Proxy) serveInbound(w http.ResponseWriter, r *http.Request, c *conn) {
 		return
 	}
 	x.admit(s, peer)
-	p.count(s.spec.Name, p.cfg.Node.Site, x.log.Status >= 500 || x.log.Status == 0)
+	p.count(s.spec.Name, p.cfg.Node.Site, true, x.log.Status >= 500 || x.log.Status == 0)
 }
 
 // self is this workload as x-livefire-workload names it; the version is the table's, once it has one.

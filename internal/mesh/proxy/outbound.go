@@ -39,7 +39,7 @@ func (p *Proxy) serveOutbound(w http.ResponseWriter, r *http.Request, c *conn) {
 	}
 	x.log.Service = s.spec.Name
 	x.send(s)
-	p.count(s.spec.Name, x.log.Site, x.log.Status >= 500 || x.log.Status == 0)
+	p.count(s.spec.Name, x.log.Site, false, x.log.Status >= 500 || x.log.Status == 0)
 }
 
 func (p *Proxy) newExchange(w http.ResponseWriter, r *http.Request, c *conn, direction string) *exchange {
