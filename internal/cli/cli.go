@@ -42,6 +42,8 @@ type streams struct {
 	in  io.Reader
 	out io.Writer // results
 	err io.Writer // progress, prompts, errors
+
+	global // flags of every command
 }
 
 // Main runs one command line.
@@ -114,7 +116,9 @@ func newRoot(s *streams) *cobra.Command {
 		SuggestionsMinimumDistance: 2,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{command: cmd.CommandPath(), err: err} })
-	root.CompletionOptions.HiddenDefaultCmd = true
+	root.Args, root.RunE = unknownCommand, showHelp
+	addGlobalFlags(root, s)
+	layHelpOut(root)
 	root.AddCommand(processCommands(s)...)
 	root.AddCommand(peopleCommands(s)...)
 	for _, c := range allCommands(root) {
@@ -122,6 +126,10 @@ func newRoot(s *streams) *cobra.Command {
 			checked := c.Args
 			c.Args = func(cmd *cobra.Command, args []string) error {
 				if err := checked(cmd, args); err != nil {
+					var usage *usageError
+					if errors.As(err, &usage) {
+						return err
+					}
 					return &usageError{command: cmd.CommandPath(), err: err}
 				}
 				return nil

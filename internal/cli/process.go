@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/spf13/cobra"
 
@@ -17,9 +18,23 @@ import (
 	"github.com/livefire-mesh/livefire/internal/version"
 )
 
-// processCommands are the long-running processes.
+// processCommands are the long-running processes. They need Linux: pidfd, /proc and signals to other processes are what
+// faults and supervision are made of.
 func processCommands(s *streams) []*cobra.Command {
-	return []*cobra.Command{serverCommand(s), agentCommand(s), proxycmd.Command(s.err)}
+	list := []*cobra.Command{serverCommand(s), agentCommand(s), proxycmd.Command(s.err)}
+	for _, c := range list {
+		c.PreRunE = func(cmd *cobra.Command, _ []string) error { return linuxOnly(cmd.CommandPath()) }
+	}
+	return list
+}
+
+// linuxOnly refuses what this platform cannot do.
+func linuxOnly(what string) error {
+	if runtime.GOOS == "linux" {
+		return nil
+	}
+	return api.Errorf(api.Unavailable, what, "needs Linux; this is %s", runtime.GOOS).
+		WithHint("the client commands work here: set LIVEFIRE_CONTEXT to the context file of a server")
 }
 
 func serverCommand(s *streams) *cobra.Command {
