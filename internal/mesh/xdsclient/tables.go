@@ -83,12 +83,15 @@ func (t *tables) versions(url string) map[string]string {
 	return out
 }
 
-// follow asks for the endpoints and routes that staged clusters and listeners refer to, and gives up the others.
+// follow asks for the endpoints and routes that staged clusters and listeners refer to, and drops all others.
 func (t *tables) follow() []*discoveryv3.DeltaDiscoveryRequest {
 	var reqs []*discoveryv3.DeltaDiscoveryRequest
 	for _, url := range []string{xds.TypeEndpoint, xds.TypeRoute} {
 		old, asked := t.names[url]
 		names := union(xds.References(t.staged, url), xds.References(t.sent, url))
+		for _, rs := range []xds.Resources{t.staged, t.sent} {
+			rs[url] = slices.DeleteFunc(rs[url], func(x xds.Resource) bool { return !slices.Contains(names, x.Name) })
+		}
 		if slices.Equal(old, names) {
 			continue
 		}
@@ -99,9 +102,6 @@ func (t *tables) follow() []*discoveryv3.DeltaDiscoveryRequest {
 			req.InitialResourceVersions = t.versions(url)
 		}
 		t.names[url] = names
-		for _, rs := range []xds.Resources{t.staged, t.sent} {
-			rs[url] = slices.DeleteFunc(rs[url], func(x xds.Resource) bool { return !slices.Contains(names, x.Name) })
-		}
 		reqs = append(reqs, req)
 	}
 	return reqs

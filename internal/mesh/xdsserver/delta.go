@@ -49,7 +49,7 @@ func (s *Server) serveDelta(g discoveryv3.AggregatedDiscoveryService_DeltaAggreg
 	}
 	d := &delta{stream: st, send: g.Send, types: map[string]*typeState{}, inflight: map[string]*response{}, stale: true}
 	s.join(st)
-	err = serve(st, g.Context(), g.Recv, func(ctx context.Context, reqs <-chan *discoveryv3.DeltaDiscoveryRequest) error {
+	err = serve(g.Context(), st, g.Recv, func(ctx context.Context, reqs <-chan *discoveryv3.DeltaDiscoveryRequest) error {
 		if err := d.handle(first); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -333,5 +334,23 @@ func TestServiceThatCannotBeRenderedStaysAsItWas(t *testing.T) {
 			"refused web-1 2 it stays as it was: health check without interval or timeout", "acked web-1 2",
 			"refused web-1 3 it stays as it was: workload a-1 at eu: no identity", "acked web-1 3",
 		})
+	})
+}
+
+func TestClientMayLeaveInOrder(t *testing.T) {
+	inBubble(t, Config{}, func(r *rig) {
+		c := r.connect(builtinNode("web-1"))
+		c.subscribe(xds.TypeCluster, "*")
+		synctest.Wait()
+		if err := c.stream.CloseSend(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-c.err; !errors.Is(err, io.EOF) {
+			t.Errorf("stream ended with %v, want no error", err)
+		}
+		synctest.Wait()
+		if r.srv.Nodes()[0].Connected {
+			t.Error("still connected")
+		}
 	})
 }

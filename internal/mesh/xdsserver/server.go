@@ -27,7 +27,8 @@ type Config struct {
 	Identify func(ctx context.Context, node *corev3.Node) (route.Node, route.Capabilities, error)
 	Events   Events
 	Logger   *slog.Logger // default: none
-	// Extra are further resources of a node, of any type (secrets). They are read again with every table.
+	// Extra are further resources of a node, of any type (secrets). They are read at the start of a stream and again with
+	// every table.
 	Extra func(route.Node) []xds.Resource
 	// WriteLimit is how long a client may leave a message unread before it is disconnected; default 10s.
 	WriteLimit time.Duration

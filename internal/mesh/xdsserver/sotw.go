@@ -51,7 +51,7 @@ func (s *Server) serveSotw(g discoveryv3.AggregatedDiscoveryService_StreamAggreg
 	}
 	w := &sotw{stream: st, send: g.Send, types: map[string]*worldState{}}
 	s.join(st)
-	err = serve(st, g.Context(), g.Recv, func(ctx context.Context, reqs <-chan *discoveryv3.DiscoveryRequest) error {
+	err = serve(g.Context(), st, g.Recv, func(ctx context.Context, reqs <-chan *discoveryv3.DiscoveryRequest) error {
 		w.begin()
 		w.handle(first)
 		return w.loop(ctx, reqs)

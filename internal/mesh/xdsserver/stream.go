@@ -3,6 +3,7 @@ package xdsserver
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -69,11 +70,15 @@ func (st *stream) end(err error) {
 
 // serve runs a stream: loop owns the state; requests arrive from recv. It returns when either ends, or when somebody
 // ends the stream. The two goroutines end with the stream's context, which is cancelled when the handler returns.
-func serve[R any](st *stream, ctx context.Context, recv func() (R, error), loop func(ctx context.Context, reqs <-chan R) error) error {
+func serve[R any](ctx context.Context, st *stream, recv func() (R, error), loop func(ctx context.Context, reqs <-chan R) error) error {
 	reqs := make(chan R)
 	go func() {
 		for {
 			req, err := recv()
+			if errors.Is(err, io.EOF) {
+				st.end(nil) // the client has left in order
+				return
+			}
 			if err != nil {
 				st.end(err)
 				return
