@@ -11,21 +11,20 @@ import (
 
 // Response flags, in Envoy's words. A request may have several.
 const (
-	flagNoRoute     = "NR"   // no service for the Host
-	flagNoHealthy   = "UH"   // no endpoint that may be used
-	flagConnect     = "UF"   // connection to the endpoint or the application failed
-	flagTerminated  = "UC"   // connection ended before the answer
-	flagTimeout     = "UT"   // the request's timeout
-	flagOverflow    = "UO"   // a limit of connections, pending or requests
-	flagRetries     = "URX"  // every attempt failed
-	flagGone        = "DC"   // the caller has gone
-	flagProtocol    = "DPE"  // the caller broke HTTP/1.1
-	flagDenied      = "RBAC" // no rule allows the caller
-	flagDrain       = "DRAIN"
-	statusGone      = 499
-	directionOut    = "out"
-	directionIn     = "in"
-	unknownEndpoint = ""
+	flagNoRoute    = "NR"   // no service for the Host
+	flagNoHealthy  = "UH"   // no endpoint that may be used
+	flagConnect    = "UF"   // connection to the endpoint or the application failed
+	flagTerminated = "UC"   // connection ended before the answer
+	flagTimeout    = "UT"   // the request's timeout
+	flagOverflow   = "UO"   // a limit of connections, pending or requests
+	flagRetries    = "URX"  // every attempt failed
+	flagGone       = "DC"   // the caller has gone
+	flagProtocol   = "DPE"  // the caller broke HTTP/1.1
+	flagDenied     = "RBAC" // no rule allows the caller
+	flagDrain      = "DRAIN"
+	statusGone     = 499
+	directionOut   = "out"
+	directionIn    = "in"
 )
 
 // entry is one line of the access log.

@@ -167,7 +167,7 @@ func (e *endpoint) cancelAll(cause error) {
 	}
 }
 
-// answered records how long an answer took.
+// answeredIn records how long an answer took.
 func (e *endpoint) answeredIn(d time.Duration) {
 	e.mu.Lock()
 	e.latency[e.answers%len(e.latency)] = d

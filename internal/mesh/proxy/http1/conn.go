@@ -3,7 +3,6 @@ package http1
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -61,15 +60,6 @@ func (c *Conn) alive() bool {
 		return true
 	})
 	return alive && err == nil
-}
-
-// TLS is the state of the connection's handshake, nil for plaintext.
-func (c *Conn) TLS() *tls.ConnectionState {
-	if t, ok := c.raw.(interface{ ConnectionState() tls.ConnectionState }); ok {
-		s := t.ConnectionState()
-		return &s
-	}
-	return nil
 }
 
 // RoundTrip sends req and returns the response's head; its body returns the connection to the pool when it was read to

@@ -84,7 +84,7 @@ func (f *framer) step(b []byte) (int, *Refusal) {
 	}
 }
 
-// midHead says whether a request has begun whose head is not complete.
+// midHead says whether the next byte belongs to a head.
 func (f *framer) midHead() bool { return f.state == inHead }
 
 func (f *framer) head(b []byte) (int, *Refusal) {
