@@ -19,8 +19,10 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	runtimev3 "github.com/envoyproxy/go-control-plane/envoy/service/runtime/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/livefire-mesh/livefire/api"
 	"github.com/livefire-mesh/livefire/internal/mesh/xds"
@@ -62,6 +64,7 @@ type envoyRig struct {
 	caps      route.Capabilities
 	dir       string
 	acked     atomic.Uint64
+	stop      func() // of the server
 }
 
 func newEnvoyRig(t *testing.T, binary string) *envoyRig {
@@ -101,6 +104,7 @@ func newEnvoyRig(t *testing.T, binary string) *envoyRig {
 	r.srv.Register(g)
 	go func() { _ = g.Serve(l) }() // ends with Stop
 	t.Cleanup(g.Stop)
+	r.stop = g.Stop
 	startEnvoy(t, binary, r.dir, route.Node{ID: "web-1", Site: "eu", Service: "web", Workload: "web-1"}, r.caps)
 	return r
 }
@@ -172,7 +176,55 @@ func TestRealEnvoy(t *testing.T) {
 	small.Services = []route.Service{small.Services[1], small.Services[3]}
 	r.set(small)
 	r.set(r.table(9))
-	testAdmin(t, filepath.Join(r.dir, "admin"))
+	r.testStatic()
+	r.testDeadMansSwitch()
+}
+
+// runtime says whether Envoy holds a value for a runtime key.
+func (r *envoyRig) runtime(value string) bool {
+	return strings.Contains(r.admin("/runtime"), value)
+}
+
+// testDeadMansSwitch arms a runtime layer under a lease of 1 s: heartbeats hold it, without them it is gone, and
+// the routes stay.
+func (r *envoyRig) testDeadMansSwitch() {
+	r.t.Helper()
+	layer := func(i int, value string) xds.Order {
+		x, err := xds.NewResource(xds.FaultLayer(i), &runtimev3.Runtime{Name: xds.FaultLayer(i), Layer: &structpb.Struct{
+			Fields: map[string]*structpb.Value{"livefire.fault.test": structpb.NewStringValue(value)},
+		}})
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		return xds.Order{Name: x.Name, TypeURL: xds.TypeRuntime, Body: x.Body, TTL: time.Second, Until: time.Now().Add(time.Hour)}
+	}
+	put := func(o xds.Order) {
+		if err := r.srv.PutOrder("web-1", o); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	put(layer(0, "armed-by-first"))
+	await(r.t, "the first layer", func() bool { return r.runtime("armed-by-first") })
+	held := time.Now()
+	await(r.t, "three leases", func() bool {
+		if !r.runtime("armed-by-first") {
+			r.t.Fatalf("the layer was gone after %v, in spite of heartbeats", time.Since(held))
+		}
+		return time.Since(held) > 3*time.Second
+	})
+	r.srv.RemoveOrder("web-1", xds.FaultLayer(0))
+	await(r.t, "the end of the first layer", func() bool { return !r.runtime("armed-by-first") })
+	put(layer(0, "armed-by-second"))
+	await(r.t, "the layer's next order", func() bool { return r.runtime("armed-by-second") })
+	r.stop()
+	stopped := time.Now()
+	await(r.t, "the end of the lease", func() bool { return !r.runtime("armed-by-second") })
+	if took := time.Since(stopped); took > 1500*time.Millisecond {
+		r.t.Errorf("without a server the layer ended after %v, want 1s at most", took)
+	}
+	if _, body, err := r.get("orders.mesh"); err != nil || body != "us/orders-1@v1" {
+		r.t.Errorf("routes without a server: %q, %v", body, err)
+	}
 }
 
 func startEnvoy(t *testing.T, binary, dir string, node route.Node, caps route.Capabilities) {
@@ -305,24 +357,31 @@ func testInbound(t *testing.T, authority *ca, addr string) {
 	}
 }
 
-// testAdmin reads from Envoy itself that it has no other static cluster than its server's.
-func testAdmin(t *testing.T, socket string) {
-	t.Helper()
+// testStatic reads from Envoy itself that it has no other static cluster than its server's.
+func (r *envoyRig) testStatic() {
+	r.t.Helper()
+	dump := r.admin("/config_dump?resource=static_clusters")
+	if n := strings.Count(dump, `"connect_timeout"`); n != 1 || !strings.Contains(dump, "livefire:server") {
+		r.t.Errorf("static clusters: %s", dump)
+	}
+}
+
+// admin is an answer of Envoy's admin socket.
+func (r *envoyRig) admin(path string) string {
+	r.t.Helper()
 	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
-		return d.DialContext(ctx, "unix", socket)
+		return d.DialContext(ctx, "unix", filepath.Join(r.dir, "admin"))
 	}}
 	defer tr.CloseIdleConnections()
-	resp, err := (&http.Client{Transport: tr}).Get("http://admin/config_dump?resource=static_clusters")
+	resp, err := (&http.Client{Transport: tr}).Get("http://admin" + path)
 	if err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
-	if n := strings.Count(string(b), `"connect_timeout"`); n != 1 || !strings.Contains(string(b), "livefire:server") {
-		t.Errorf("static clusters: %s", fmt.Sprint(string(b)))
-	}
+	return string(b)
 }

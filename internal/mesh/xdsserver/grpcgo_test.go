@@ -56,7 +56,7 @@ func TestGRPCGo(t *testing.T) {
 		},
 	})
 	addr, _ := serveGRPC(t, func(g *grpc.Server) { srv.Register(g) })
-	for _, reflex := range []bool{false, true} {
+	for i, reflex := range []bool{false, true} {
 		name := api.ServiceID(fmt.Sprintf("quotes-%v", reflex))
 		table := func(epoch route.Epoch, euShare route.Weight) route.Table {
 			s := testService(name, reflex)
@@ -65,41 +65,44 @@ func TestGRPCGo(t *testing.T) {
 			s.Sites[0].Share, s.Sites[1].Share = euShare, route.Whole-euShare
 			return route.Table{Epoch: epoch, Services: []route.Service{s}}
 		}
-		base := route.Epoch(10)
-		if !reflex {
-			base = 20
-		}
-		srv.SetTable(table(base, route.Whole))
-		boot := fmt.Sprintf(`{"xds_servers":[{"server_uri":%q,"channel_creds":[{"type":"insecure"}],"server_features":["xds_v3"]}],"node":{"id":"app-%v"}}`, addr, reflex)
-		resolver, err := grpcxds.NewXDSResolverWithConfigForTesting([]byte(boot))
-		if err != nil {
-			t.Fatal(err)
-		}
-		conn, err := grpc.NewClient("xds:///"+string(name)+".mesh:80", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithResolvers(resolver))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = conn.Close() })
-		call := func() string {
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-			defer cancel()
-			var p peer.Peer
-			if _, err := healthv1.NewHealthClient(conn).Check(ctx, &healthv1.HealthCheckRequest{}, grpc.WaitForReady(true), grpc.Peer(&p)); err != nil {
-				return err.Error() // of a connection that broke under the call
-			}
-			return p.Addr.String()
-		}
+		first := route.Epoch(10 * (i + 1))
+		srv.SetTable(table(first, route.Whole))
+		call := caller(t, addr, name)
 		if got := call(); got != eu {
 			t.Errorf("first call went to %s, want %s", got, eu)
 		}
-		await(t, "the acknowledgement", func() bool { return acked.Load() == uint64(base) })
+		await(t, "the acknowledgement", func() bool { return acked.Load() == uint64(first) })
 		if reflex {
 			stopEU()
 			await(t, "the other site by reflex", func() bool { return call() == us })
 			continue
 		}
-		srv.SetTable(table(base+1, 0))
+		srv.SetTable(table(first+1, 0))
 		await(t, "the other site by decision", func() bool { return call() == us })
-		await(t, "the acknowledgement", func() bool { return acked.Load() == uint64(base)+1 })
+		await(t, "the acknowledgement", func() bool { return acked.Load() == uint64(first)+1 })
+	}
+}
+
+// caller makes a proxyless client of a service. A call says who answered.
+func caller(t *testing.T, server string, name api.ServiceID) func() string {
+	t.Helper()
+	boot := fmt.Sprintf(`{"xds_servers":[{"server_uri":%q,"channel_creds":[{"type":"insecure"}],"server_features":["xds_v3"]}],"node":{"id":"app-%s"}}`, server, name)
+	resolver, err := grpcxds.NewXDSResolverWithConfigForTesting([]byte(boot))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := grpc.NewClient("xds:///"+string(name)+".mesh:80", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithResolvers(resolver))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() }) // the test has ended
+	return func() string {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		var p peer.Peer
+		if _, err := healthv1.NewHealthClient(conn).Check(ctx, &healthv1.HealthCheckRequest{}, grpc.WaitForReady(true), grpc.Peer(&p)); err != nil {
+			return err.Error() // of a connection that broke under the call
+		}
+		return p.Addr.String()
 	}
 }
