@@ -43,8 +43,14 @@ func strike(kind fault.Kind, ss []*subject, limit time.Duration) {
 	signal, there := killer(kind)
 	for _, s := range ss {
 		s.before = time.Now()
+		if _, err := there(s); err != nil {
+			s.err = err
+		}
 	}
 	for _, s := range ss {
+		if s.err != nil {
+			continue
+		}
 		if err := signal(s); err != nil && !(errors.Is(err, supervise.ErrGone) && kind != fault.Pause) {
 			s.err = err
 		}

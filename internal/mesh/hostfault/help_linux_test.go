@@ -117,13 +117,15 @@ func runAgent(arg string) error {
 	ended := make(chan error, 2)
 	go func() { ended <- sup.Run(context.Background()) }()
 	go func() { ended <- h.Run(context.Background()) }()
-	if a.Order.ID == "" {
-		return <-ended
-	}
+	return giveOrder(h, sup, a.Order, ended)
+}
+
+// giveOrder orders as soon as the agent is ready for it, then waits for the agent to end.
+func giveOrder(h *Host, sup *supervise.Supervisor, o fault.Order, ended <-chan error) error {
 	for {
 		changed := sup.Changed()
 		if allRun(sup) {
-			err := h.Order(a.Order)
+			err := h.Order(o)
 			if err == nil {
 				return <-ended
 			}

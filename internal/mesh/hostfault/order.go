@@ -30,8 +30,8 @@ func (h *Host) Order(o fault.Order) error {
 	if len(undoName(o.ID)) > maxFileName {
 		return api.Errorf(api.Invalid, "fault order "+o.ID, "the id is too long for a file name")
 	}
-	processes := h.cfg.Supervisor.Processes()
-	mine, again, err := h.reserve(o, received, processes)
+	able := slices.Contains(h.Kinds(), o.Kind)
+	mine, again, err := h.reserve(o, received, able, choose(o, h.cfg.Supervisor.Processes()))
 	if len(again) > 0 {
 		h.cfg.Report(again)
 	}
@@ -53,7 +53,7 @@ func (h *Host) Order(o fault.Order) error {
 
 // reserve takes the id and the targets for this order. It returns no order if there is nothing to do: then err says
 // why, and again holds what was reported of it before. An order with an error is to be refused for ever.
-func (h *Host) reserve(o fault.Order, received time.Duration, ps []nodeapi.Process) (mine *order, again []fault.Report, err error) {
+func (h *Host) reserve(o fault.Order, received time.Duration, able bool, targets []target) (mine *order, again []fault.Report, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if _, ok := h.orders[o.ID]; ok {
@@ -76,11 +76,10 @@ func (h *Host) reserve(o fault.Order, received time.Duration, ps []nodeapi.Proce
 	refused := func(kind api.ErrorKind, format string, args ...any) (*order, []fault.Report, error) {
 		return mine, nil, api.Errorf(kind, "fault "+o.ID, format, args...)
 	}
-	targets := h.choose(o, ps)
 	switch {
 	case o.Site != h.cfg.Site:
 		return refused(api.Invalid, "is for site %s; this agent is at %s", o.Site, h.cfg.Site)
-	case !slices.Contains(h.Kinds(), o.Kind):
+	case !able:
 		return refused(api.Unavailable, "this host cannot do %s", o.Kind)
 	case o.Fence < h.fence:
 		return refused(api.Denied, "its fence %d is lower than %d: another server has taken over", o.Fence, h.fence)
@@ -101,7 +100,7 @@ func (h *Host) reserve(o fault.Order, received time.Duration, ps []nodeapi.Proce
 }
 
 // choose lists the processes of the order's services: applications and sidecars.
-func (h *Host) choose(o fault.Order, ps []nodeapi.Process) []target {
+func choose(o fault.Order, ps []nodeapi.Process) []target {
 	if o.Kind == fault.ServerKill {
 		return []target{{Name: serverTarget}}
 	}

@@ -29,6 +29,10 @@ const (
 	frozen = 500 * time.Millisecond
 	// dogRetry is between two attempts of the watchdog.
 	dogRetry = 20 * time.Millisecond
+	// dogPatience is how long an agent that shuts down waits for its watchdog to go.
+	dogPatience = 5 * time.Second
+	// guardEvery is how often a watchdog looks whether there is something left to guard.
+	guardEvery = 100 * time.Millisecond
 	// agentPatience is how long the watchdog waits for the agent to go after the end of the lifetime pipe.
 	agentPatience = 5 * time.Second
 )
@@ -44,31 +48,37 @@ type dog struct {
 func (h *Host) keepWatchdog(ctx context.Context, up chan struct{}) {
 	delay := time.Duration(0)
 	for ctx.Err() == nil {
-		cmd, pipe, err := h.startWatchdog()
+		hd, pipe, err := h.startWatchdog()
 		if err != nil {
 			h.log.Error("watchdog not started", "err", err)
 		} else {
-			h.setDog(dog{pid: cmd.Process.Pid, pipe: pipe})
+			h.setDog(dog{pid: hd.PID, pipe: pipe})
 			if up != nil {
 				close(up)
 				up = nil
 			}
-			exited := make(chan error, 1)
-			go func() { exited <- cmd.Wait() }()
-			select {
-			case <-ctx.Done():
-			case err := <-exited:
-				h.log.Error("watchdog ended, it is started again", "err", err)
-			}
+			err := hd.Wait(ctx)
 			h.setDog(dog{})
 			_ = pipe.Close() // nothing is buffered
-			if ctx.Err() != nil {
-				<-exited // it has nothing to do, or it does what we could not
-				return
+			if err == nil {
+				h.log.Error("watchdog ended, it is started again")
+			} else if h.cfg.Lifetime == nil { // with a lifetime pipe it stays to guard the processes
+				h.awaitWatchdog(hd)
 			}
+			hd.Reap()
+			hd.Close()
 		}
 		delay = min(max(2*delay, 50*time.Millisecond), 5*time.Second)
 		pause(ctx, delay)
+	}
+}
+
+// awaitWatchdog gives the watchdog a while to go: it has nothing to do, or it does what we could not.
+func (h *Host) awaitWatchdog(hd *supervise.Handle) {
+	ctx, cancel := context.WithTimeout(context.Background(), dogPatience)
+	defer cancel()
+	if err := hd.Wait(ctx); err != nil {
+		h.log.Warn("watchdog still has something to do", "err", err)
 	}
 }
 
@@ -78,7 +88,7 @@ func (h *Host) setDog(d dog) {
 	h.dog = d
 }
 
-func (h *Host) startWatchdog() (*exec.Cmd, *os.File, error) {
+func (h *Host) startWatchdog() (*supervise.Handle, *os.File, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, nil, err
@@ -103,7 +113,11 @@ func (h *Host) startWatchdog() (*exec.Cmd, *os.File, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, nil, errors.Join(err, w.Close())
 	}
-	return cmd, w, nil
+	hd, err := supervise.Open(cmd.Process.Pid, 0) // our child, not reaped: the pid is its own
+	if err != nil {
+		return nil, nil, errors.Join(err, cmd.Process.Kill(), cmd.Wait(), w.Close())
+	}
+	return hd, w, cmd.Process.Release()
 }
 
 // pokeWatchdog has the watchdog read the records again. If its pipe is full it has enough to do.
@@ -195,7 +209,10 @@ func RunWatchdog(ctx context.Context, cfg WatchdogConfig) error {
 		case <-w.gone:
 			timer.Stop()
 			w.Logger.Warn("agent is gone")
-			return w.endAll(ctx)
+			if err := w.endAll(ctx); err != nil || cfg.Lifetime == nil {
+				return err
+			}
+			return w.guard(ctx)
 		case <-w.poked:
 		case <-timer.C:
 			w.endOverdue(ctx)
@@ -288,7 +305,7 @@ func (w *watchdog) endAll(ctx context.Context) error {
 		}
 		select {
 		case <-w.over:
-			return w.killAll(ctx)
+			return nil // guard kills everything, which ends every fault
 		default:
 		}
 		if !pause(ctx, dogRetry) {
@@ -372,6 +389,30 @@ func (w *watchdog) revive(ctx context.Context, targets []target, agentLives bool
 		return fmt.Sprintf("pid %d runs, by the watchdog", hd.PID), nil
 	}, startLimit)
 	return ss
+}
+
+// guard stays while processes run that no agent supervises, so that they still end with the lifetime pipe.
+func (w *watchdog) guard(ctx context.Context) error {
+	tick := time.NewTicker(guardEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.over:
+			return w.killAll(ctx)
+		case <-tick.C:
+		}
+		unlock, ok := supervise.TryLock(w.Processes)
+		if !ok {
+			return nil // the next agent is there, with a watchdog of its own
+		}
+		left := supervise.AnyRuns(w.Processes)
+		unlock()
+		if !left {
+			return nil
+		}
+	}
 }
 
 // killAll ends everything supervised, again once the agent has gone: until then it may have started something.

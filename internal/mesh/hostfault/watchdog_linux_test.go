@@ -186,6 +186,39 @@ func TestDeadWatchdogIsStartedAgain(t *testing.T) {
 	})
 }
 
+// An agent of a demo is killed and not replaced: its processes go on, and still end with the demo.
+func TestWatchdogGuardsTheProcessesOfADeadAgent(t *testing.T) {
+	rd, wr, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer wr.Close()
+	dir := t.TempDir()
+	o := newOrder(fault.Kill)
+	agent := startAgent(t, agentOrder{Dir: dir, Order: o, Lifetime: true}, rd)
+	rd.Close()
+	next(t, agent.reports, fault.Applied, names...)
+	if err := agent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	awaitEnded(t, dir, o.ID)
+	for _, n := range names {
+		hd, err := supervise.Find(processDir(dir), n)
+		if err != nil {
+			t.Fatalf("%s does not run after the revert: %v", n, err)
+		}
+		hd.Close()
+	}
+	if n := len(watchdogs(dir)); n != 1 {
+		t.Errorf("%d watchdogs, want one that stays", n)
+	}
+	wr.Close()
+	awaitNoWatchdog(t, dir)
+	if supervise.AnyRuns(processDir(dir)) {
+		t.Error("processes stay behind")
+	}
+}
+
 // The demo is killed: nothing stays behind, neither a stopped process, nor one that was held down.
 func TestEndOfLifetimePipeLeavesNothingBehind(t *testing.T) {
 	for _, kind := range []fault.Kind{fault.Kill, fault.Pause} {

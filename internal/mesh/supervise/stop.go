@@ -152,6 +152,17 @@ func Find(dir, name string) (*Handle, error) {
 	return st.open()
 }
 
+// AnyRuns says whether any process of a directory runs.
+func AnyRuns(dir string) bool {
+	for _, st := range states(dir) {
+		if h, err := st.open(); err == nil {
+			h.Close()
+			return true
+		}
+	}
+	return false
+}
+
 // Lock takes a directory for this process and returns how to give it back. The kernel gives it back when the process
 // dies. It waits up to 15 s, then returns *api.Error (Unavailable).
 func Lock(ctx context.Context, dir string) (unlock func(), err error) {
