@@ -5,5 +5,6 @@ package proxy
 // loadRate is lower under the race detector, which makes every TLS handshake ten times as dear.
 const loadRate = 50
 
-// latencyJudged says whether how long a request took says anything of the proxy.
-const latencyJudged = false
+// hangRate is requests per second while a site hangs: lower, because every request waits for the detection, and a busy
+// machine must not reach the limit of requests in flight by that.
+const hangRate = 50

@@ -43,11 +43,11 @@ func TestTableIsInForceWhenApplyReturns(t *testing.T) {
 // dataplane.md: "planned failover, fail-back: 0 failed".
 func TestSwapUnderLoadFailsNothing(t *testing.T) {
 	m, c, eu, us := primaryAndStandby(t)
-	l := c.load("payments.mesh", loadRate)
+	l := c.load("payments.mesh", hangRate)
 	sites := []siteSpec{{name: "eu", share: route.Whole, workloads: eu}, {name: "us", priority: 1, workloads: us}}
 	for epoch := route.Epoch(2); epoch < 12; epoch++ {
 		at := l.count()
-		eventually(t, "traffic between swaps", 10*time.Second, func() bool { return l.count() >= at+loadRate/10 })
+		eventually(t, "traffic between swaps", 10*time.Second, func() bool { return l.count() >= at+hangRate/10 })
 		sites[0].share, sites[1].share = sites[1].share, sites[0].share
 		sites[0].workloads = eu[:1+int(epoch)%2] // an endpoint leaves and returns
 		m.apply(table(epoch, "payments", sites), c.proxy)
