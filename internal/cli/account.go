@@ -140,7 +140,7 @@ func userRemove(s *streams) *cobra.Command {
 		Use: "remove NAME", Short: "Remove an account; its certificate and tokens stop working", Args: cobra.ExactArgs(1), Example: "  livefire user remove alice --yes",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !yes {
-				if err := s.confirm(cmd, "remove account "+args[0]+".", args[0], "--yes"); err != nil {
+				if err := s.confirm(cmd, "remove account "+args[0], args[0], "--yes"); err != nil {
 					return err
 				}
 			}
@@ -225,7 +225,7 @@ func logoutCommand(s *streams) *cobra.Command {
 				return api.Errorf(api.NotFound, path, "is not there: nobody is logged in")
 			}
 			if !yes {
-				if err := s.confirm(cmd, "delete "+path+" and the key in it.", "yes", "--yes"); err != nil {
+				if err := s.confirm(cmd, "delete "+path+" and the key in it", "yes", "--yes"); err != nil {
 					return err
 				}
 			}

@@ -94,7 +94,7 @@ func (s *streams) change(cmd *cobra.Command, f changeFlags, r userapi.ApplyReque
 		if err := writeChanges(s.err, s.style(s.err), plan.Changes); err != nil {
 			return err
 		}
-		if err := s.confirm(cmd, fmt.Sprintf("Apply %s?", countChanges(plan.Changes)), "yes", "--yes"); err != nil {
+		if err := s.confirm(cmd, "apply: "+countChanges(plan.Changes), "yes", "--yes"); err != nil {
 			return err
 		}
 	}

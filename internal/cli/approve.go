@@ -65,7 +65,7 @@ func (s *streams) approve(cmd *cobra.Command, id, group, decision string, yes bo
 		return err
 	}
 	if !yes {
-		if err := s.confirm(cmd, fmt.Sprintf("%s as %s, for %s?", decision, me.Name, group), "yes", "--yes"); err != nil {
+		if err := s.confirm(cmd, fmt.Sprintf("%s as %s, for %s", decision, me.Name, group), "yes", "--yes"); err != nil {
 			return err
 		}
 	}

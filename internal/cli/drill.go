@@ -63,7 +63,7 @@ func (s *streams) printDrills(out format, drills []api.Object, runs []userapi.Ru
 		q.items = append(q.items, item{"Run", r.ID, r})
 	}
 	if out != "table" && out != "wide" {
-		p.items = append(p.items, q.items...)
+		p.kind, p.items = "", append(p.items, q.items...) // a List of both
 		return s.print(out, p)
 	}
 	if err := s.print(out, p); err != nil {

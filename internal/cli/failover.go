@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -67,7 +68,7 @@ func (s *streams) move(cmd *cobra.Command, verb, service string, f moveFlags) er
 		if f.to != "" {
 			question += " to " + f.to
 		}
-		if err := s.confirm(cmd, question+".", service, "--yes --reason TEXT"); err != nil {
+		if err := s.confirm(cmd, question, service, "--yes --reason TEXT"); err != nil {
 			return err
 		}
 	}
@@ -86,11 +87,11 @@ func (s *streams) move(cmd *cobra.Command, verb, service string, f moveFlags) er
 }
 
 func (s *streams) writeMove(w io.Writer, verb string, m userapi.MoveResponse) error {
-	from := ""
-	if m.From != "" {
-		from = string(m.From) + " -> "
+	where := ""
+	if m.From != m.To && m.From != "" && m.To != "" { // the first step of a ramp leaves the active site as it is
+		where = fmt.Sprintf("%s -> %s, ", m.From, m.To)
 	}
-	what := fmt.Sprintf("%s %s: %s%s, shares %s", verb, m.Service, from, dash(string(m.To)), dash(shares(m.Shares)))
+	what := fmt.Sprintf("%s %s: %sshares %s", verb, m.Service, where, dash(shares(m.Shares)))
 	if m.DryRun {
 		_, err := fmt.Fprintf(w, "Dry run: %s. Nothing was moved.\n", what)
 		return err
@@ -120,8 +121,11 @@ func (s *streams) refused(err error) error {
 	if c, lookupErr := api.LookupCode(e.Code); lookupErr == nil {
 		name = " " + c.Title
 	}
-	s.note("%s refused by rule %s%s: %s\n", s.style(s.err).Bad(), e.Code, name, e.Message)
-	if e.Hint != "" {
+	// A refusal's message ends with what to do, which the hint says on a line of its own.
+	message, _, _ := strings.Cut(e.Message, "; override: ")
+	message, _, _ = strings.Cut(message, "; no override: ")
+	s.note("%s refused by rule %s%s: %s\n", s.style(s.err).Bad(), e.Code, name, message)
+	if e.Hint != "" && !strings.Contains(message, e.Hint) {
 		s.note("  %s\n", e.Hint)
 	}
 	s.note("  why: livefire explain %s\n", e.Code)

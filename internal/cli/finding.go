@@ -148,7 +148,7 @@ func findingApply(s *streams) *cobra.Command {
 				if err := writeChanges(s.err, s.style(s.err), plan.Changes); err != nil {
 					return err
 				}
-				if err := s.confirm(cmd, "Apply "+countChanges(plan.Changes)+"?", "yes", "--yes"); err != nil {
+				if err := s.confirm(cmd, "apply: "+countChanges(plan.Changes), "yes", "--yes"); err != nil {
 					return err
 				}
 			}

@@ -285,6 +285,8 @@ func serviceState(style view.Style, st userapi.Status, v userapi.ServiceStatus) 
 		return warning
 	case v.Phase != "" && v.Phase != "Steady":
 		return style.Warn() + " " + strings.TrimSpace(v.Phase+" "+v.Reason)
+	case v.LastRun == nil && v.Pattern == "":
+		return "- not placed by a pattern"
 	case v.LastRun == nil:
 		return style.Warn() + " never drilled"
 	case v.LastRun.Verdict != "" && v.LastRun.Verdict != "passed":

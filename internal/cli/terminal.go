@@ -103,9 +103,9 @@ func (s *streams) call(cmd *cobra.Command, f func(ctx context.Context, c *client
 // confirm asks for one word that must be typed as it is. missing names the flags that answer in advance.
 func (s *streams) confirm(cmd *cobra.Command, question, word, missing string) error {
 	if s.noInput || !terminal(s.in) {
-		return usagef(cmd, "would ask: %s; there is nobody to ask, so add %s", question, missing)
+		return usagef(cmd, "would ask: %s: there is nobody to ask, so add %s", question, missing)
 	}
-	_, _ = fmt.Fprintf(s.err, "%s Type %q to continue: ", question, word)
+	_, _ = fmt.Fprintf(s.err, "%s: type %q to continue: ", question, word)
 	answer, err := readLine(cmd.Context(), s.in)
 	if err != nil {
 		return err
