@@ -47,14 +47,15 @@ type endpoint struct {
 	probing    atomic.Bool
 
 	// guarded by mu
-	mu       sync.Mutex
-	tracker  *outlier.Tracker
-	attempts map[*attempt]struct{}
-	latency  [128]time.Duration // to the response's head, of the last answers
-	answers  int
-	schedule outlier.Schedule
-	late     bool // the last check began or ended too late to be trusted
-	probed   time.Time
+	mu        sync.Mutex
+	tracker   *outlier.Tracker
+	attempts  map[*attempt]struct{}
+	latency   [128]time.Duration // to the response's head, of the last answers
+	answers   int
+	schedule  outlier.Schedule
+	late      bool // the last check began or ended too late to be trusted
+	probed    time.Time
+	undecided int // probes in a row during which no other endpoint answered either
 }
 
 // checkSpec is how an endpoint is checked.

@@ -64,6 +64,7 @@ func (p *Proxy) refresh(e *endpoint, now time.Time) {
 func (p *Proxy) probe(ctx context.Context, e *endpoint, now time.Time) {
 	e.mu.Lock()
 	due := now.Sub(e.probed) >= probeGap
+	timeout := probeTimeout << min(e.undecided, 2) // nobody answered in time: this host is slow, so wait longer
 	e.mu.Unlock()
 	if !due || !e.usable() || e.self || !e.probing.CompareAndSwap(false, true) {
 		return
@@ -71,11 +72,15 @@ func (p *Proxy) probe(ctx context.Context, e *endpoint, now time.Time) {
 	p.tasks.Go(func() {
 		defer e.probing.Store(false)
 		instead := make(chan bool, 1)
-		p.tasks.Go(func() { instead <- p.otherAnswers(ctx, e, now) })
-		o := p.check(ctx, e, probeTimeout)
+		p.tasks.Go(func() { instead <- p.otherAnswers(ctx, e, now, timeout) })
+		o := p.check(ctx, e, timeout)
 		other := <-instead
 		e.mu.Lock()
 		e.probed = time.Now()
+		e.undecided++
+		if o.ok || !o.silent || other {
+			e.undecided = 0
+		}
 		e.mu.Unlock()
 		switch {
 		case ctx.Err() != nil || o.ok:
@@ -89,18 +94,18 @@ func (p *Proxy) probe(ctx context.Context, e *endpoint, now time.Time) {
 
 // otherAnswers asks the endpoints that could take over from e, one after the other within one probe's time, and says
 // whether one answers. Another site comes first, because a site is lost as a whole more often than half.
-func (p *Proxy) otherAnswers(ctx context.Context, e *endpoint, now time.Time) bool {
+func (p *Proxy) otherAnswers(ctx context.Context, e *endpoint, now time.Time, timeout time.Duration) bool {
 	s := p.current.Load().service(e.key.service)
 	if s == nil {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	for _, o := range s.instead(e) {
 		if ctx.Err() != nil {
 			return false
 		}
-		if !o.stalled(now, stallFloor) && p.check(ctx, o, probeTimeout).ok {
+		if !o.stalled(now, stallFloor) && p.check(ctx, o, timeout).ok {
 			return true
 		}
 	}
