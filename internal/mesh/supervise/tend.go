@@ -51,14 +51,11 @@ func (s *Supervisor) awaitTurn(ctx context.Context, p *process, delay time.Durat
 		due = due || p.fresh
 		if !removed && !held && !ended && due {
 			p.fresh, p.state, p.starting = false, Starting, make(chan struct{})
-		} else if removed {
-			delete(s.procs, p.spec.Name)
-			s.announce()
 		}
 		s.mu.Unlock()
 		switch {
 		case removed:
-			s.end1(p.spec.Name)
+			s.forgetRemoved(p.spec.Name)
 			return false
 		case !held && !ended && due:
 			return true
@@ -73,8 +70,9 @@ func (s *Supervisor) awaitTurn(ctx context.Context, p *process, delay time.Durat
 	}
 }
 
-// end1 ends what a state file still knows of a process that was removed before it was ever tended.
-func (s *Supervisor) end1(name string) {
+// forgetRemoved ends what a state file still knows of a process that was removed before it was ever tended, and
+// forgets it. The name is free only then: a new process of that name must not lose its state file.
+func (s *Supervisor) forgetRemoved(name string) {
 	if st, err := s.read(name); err == nil {
 		if h, err := st.open(); err == nil {
 			defer h.Close()
@@ -82,6 +80,10 @@ func (s *Supervisor) end1(name string) {
 		}
 	}
 	s.remove(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.procs, name)
+	s.announce()
 }
 
 // bringUp adopts the process if it runs already, and starts it if not. The caller's turn has set p.starting.
