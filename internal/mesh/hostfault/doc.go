@@ -8,7 +8,7 @@
 //	Order -> intent (fsync) -> apply -> applied (fsync) -> report ... end -> revert -> proof -> ended (fsync) -> report
 //
 // A service manager that runs the agent must stop the agent's process alone (systemd: KillMode=process): workloads
-// and watchdog outlive it. When an agent shuts down in good order, its Host ends before its Supervisor.
+// and watchdog outlive it.
 //
 // Units: spans are time.Duration; deadlines are time since boot, suspend included, comparable between processes.
 // Errors: *api.Error; Order: Invalid, Denied (fence, number of targets, overlap), Conflict (has ended), Unavailable

@@ -109,6 +109,9 @@ func (h *Host) revert(rec record, before time.Time) []fault.Report {
 // runs says whether the target of a kill is alive again; a handle is proof that it was a moment ago.
 func (h *Host) runs(s *subject) (string, error) {
 	hd, err := h.cfg.Supervisor.Handle(s.Name)
+	if errors.Is(err, supervise.ErrGone) {
+		hd, err = h.reviveAtShutdown(s.Name)
+	}
 	if err != nil {
 		return "", nil // not yet
 	}
@@ -124,6 +127,22 @@ func (h *Host) runs(s *subject) (string, error) {
 	return fmt.Sprintf("pid %d %s", hd.PID, verb), nil
 }
 
+// reviveAtShutdown starts a process itself if this agent shuts down and its Supervisor has ended already.
+func (h *Host) reviveAtShutdown(name string) (*supervise.Handle, error) {
+	h.mu.Lock()
+	stop := h.stop
+	h.mu.Unlock()
+	if !stop {
+		return nil, supervise.ErrGone
+	}
+	unlock, ok := supervise.TryLock(h.cfg.Supervisor.Dir())
+	if !ok {
+		return nil, supervise.ErrGone // the Supervisor is about to do it
+	}
+	defer unlock()
+	return supervise.Revive(supervise.Config{Dir: h.cfg.Supervisor.Dir(), Lifetime: h.cfg.Lifetime}, name)
+}
+
 // awaitReady adds to each proof whether the process answers.
 func (h *Host) awaitReady(ss []*subject) {
 	late := time.NewTimer(readyLimit)
@@ -131,6 +150,9 @@ func (h *Host) awaitReady(ss []*subject) {
 	for waiting := true; ; {
 		changed := h.cfg.Supervisor.Changed()
 		states := h.cfg.Supervisor.Processes()
+		h.mu.Lock()
+		waiting = waiting && !h.stop // nobody asks any more, and the Supervisor may have ended
+		h.mu.Unlock()
 		missing := slices.ContainsFunc(ss, func(s *subject) bool { return s.err == nil && !ready(states, s.Name) })
 		if missing && waiting {
 			select {
@@ -146,7 +168,7 @@ func (h *Host) awaitReady(ss []*subject) {
 			case ready(states, s.Name):
 				s.proof += ", ready"
 			default:
-				s.proof += fmt.Sprintf(", not ready after %v", readyLimit)
+				s.proof += ", not ready yet"
 			}
 		}
 		return

@@ -262,6 +262,7 @@ type rig struct {
 	dir     string
 	reports chan fault.Report
 	stop    func()
+	stopSup func() // the Supervisor alone
 }
 
 func newRig(t *testing.T, dir string, set func(*Config)) *rig {
@@ -300,15 +301,18 @@ func newRig(t *testing.T, dir string, set func(*Config)) *rig {
 	go func() { ended <- r.Host.Run(hostCtx) }()
 	supEnded := make(chan error, 1)
 	go func() { supEnded <- sup.Run(supCtx) }()
+	r.stopSup = sync.OnceFunc(func() {
+		stopSup()
+		if err := <-supEnded; err != nil {
+			t.Errorf("Supervisor.Run: %v", err)
+		}
+	})
 	r.stop = sync.OnceFunc(func() {
 		stopHost()
 		if err := <-ended; err != nil {
 			t.Errorf("Host.Run: %v", err)
 		}
-		stopSup()
-		if err := <-supEnded; err != nil {
-			t.Errorf("Supervisor.Run: %v", err)
-		}
+		r.stopSup()
 	})
 	t.Cleanup(func() {
 		r.stop()

@@ -2,6 +2,7 @@ package hostfault
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -219,26 +220,31 @@ func TestProcessStartedAgainUnderAPauseIsCaught(t *testing.T) {
 	}
 }
 
-func TestShutdownInGoodOrderRevertsFirst(t *testing.T) {
+func TestShutdownReverts(t *testing.T) {
 	for _, kind := range []fault.Kind{fault.Kill, fault.Pause} {
-		t.Run(string(kind), func(t *testing.T) {
-			r := newRig(t, "", nil)
-			o := newOrder(kind)
-			o.Lease = 30 * time.Second
-			if err := r.Order(o); err != nil {
-				t.Fatal(err)
-			}
-			next(t, r.reports, fault.Applied, names...)
-			r.stop()
-			for n, x := range next(t, r.reports, fault.Reverted, names...) {
-				if s := stateOf(t, x.PID); s == 'T' || s == 0 {
-					t.Errorf("%s: state %q after the revert", n, s)
+		for _, supervisorFirst := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, supervisor ends first: %v", kind, supervisorFirst), func(t *testing.T) {
+				r := newRig(t, "", nil)
+				o := newOrder(kind)
+				o.Lease = 30 * time.Second
+				if err := r.Order(o); err != nil {
+					t.Fatal(err)
 				}
-			}
-			if open, err := r.journal.open(); err != nil || len(open) != 0 {
-				t.Errorf("open records = %v, %v", open, err)
-			}
-		})
+				next(t, r.reports, fault.Applied, names...)
+				if supervisorFirst {
+					r.stopSup()
+				}
+				r.stop()
+				for n, x := range next(t, r.reports, fault.Reverted, names...) {
+					if s := stateOf(t, x.PID); s == 'T' || s == 0 || s == 'Z' {
+						t.Errorf("%s: state %q after the revert", n, s)
+					}
+				}
+				if open, err := r.journal.open(); err != nil || len(open) != 0 {
+					t.Errorf("open records = %v, %v", open, err)
+				}
+			})
+		}
 	}
 }
 
