@@ -240,7 +240,7 @@ func (d *demo) waitReady(ctx context.Context, began time.Time) error {
 	if err != nil {
 		return fmt.Errorf("%w (%s)", err, why)
 	}
-	d.say("sites       eu-west and us-east with 3 payments and 2 orders each, client with a caller; each beside its sidecar (%s)\n", since(began))
+	d.say("sites       eu-west and us-east: 3 payments and 2 orders each; client: a caller; sidecars (%s)\n", since(began))
 	return d.writeState(ctx)
 }
 

@@ -47,8 +47,10 @@ func (s Style) Mark(ok bool) string {
 
 func sorted[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
 
-// seconds of the bars.
-const seconds = 14
+// seconds is how many the bars show, so that a line of n bars keeps to its columns: a service, the names of the bars, a p99.
+func seconds(bars, names int) int {
+	return min(14, max(4, (columns-1-10-names-3*bars-12)/bars))
+}
 
 // clear removes the live block, so that lines can be printed above it.
 func (d *Drill) clear() {
@@ -103,13 +105,21 @@ func account(v userapi.Live) string {
 
 // bars is one service's last seconds: answers by site, retried, failed.
 func (d *Drill) bars(service string, all []userapi.Live) string {
-	last := all[max(0, len(all)-seconds):]
-	most := int64(1)
 	sites := map[string]bool{}
+	names := len("retried") + len("failed")
+	for _, v := range all {
+		for site := range v.OK {
+			if !sites[string(site)] {
+				names += len(site)
+			}
+			sites[string(site)] = true
+		}
+	}
+	last := all[max(0, len(all)-seconds(len(sites)+2, names)):]
+	most := int64(1)
 	for _, v := range last {
 		sum := v.RetriedOK + v.Failed + v.Shed
-		for site, n := range v.OK {
-			sites[string(site)] = true
+		for _, n := range v.OK {
 			sum += n
 		}
 		most = max(most, sum)

@@ -13,6 +13,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/livefire-mesh/livefire/api"
 	"github.com/livefire-mesh/livefire/evidence"
@@ -59,8 +60,8 @@ func (d *Drill) Head() {
 		parameters = append(parameters, k+" "+v)
 	}
 	d.printf("Run %s: %s at %s%s\n", p.Run, p.Scenario.Metadata.Name, p.Drill.Spec.Scope.Site, bracket(parameters))
-	d.printf("Objectives %s   predicted blast radius %d of at most %d processes, lease %s\n",
-		objectives(p), p.Blast.Processes, p.Blast.MaxTargets, p.Drill.Spec.Lease)
+	d.printf("Objectives %s\n", objectives(p))
+	d.printf("Blast radius predicted %d of at most %d processes; lease %s\n", p.Blast.Processes, p.Blast.MaxTargets, p.Drill.Spec.Lease)
 }
 
 func bracket(list []string) string {
@@ -209,7 +210,7 @@ func (d *Drill) verdict(v record.Verdict) {
 	}
 	if v.State == "lost" {
 		d.lost[v.Service] = v.At
-		d.phase(d.Style.OK(), "detect", v.At, fmt.Sprintf("%s judged lost for %s: %d of %d observers agree, none of them there", v.Site, v.Service, len(v.Observers), v.Of))
+		d.phase(d.Style.OK(), "detect", v.At, fmt.Sprintf("%s judged lost for %s: %d of %d observers agree, none there", v.Site, v.Service, len(v.Observers), v.Of))
 	}
 }
 
@@ -284,7 +285,35 @@ func (d *Drill) phase(mark, name string, at time.Time, what string) {
 		}
 		d.last = at
 	}
-	d.printf(" %s %-10s %s %s  %s\n", mark, name, offset, took, what)
+	for i, line := range wrap(what, columns-indent) {
+		if i == 0 {
+			d.printf(" %s %-10s %s %s  %s\n", mark, name, offset, took, line)
+			continue
+		}
+		d.printf("%*s%s\n", indent, "", line)
+	}
+}
+
+const (
+	columns = 100
+	indent  = 28 // where the text of a phase begins
+)
+
+// wrap breaks a text between words so that no line is longer than width, unless a word is.
+func wrap(text string, width int) []string {
+	var out []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		switch {
+		case line == "":
+			line = word
+		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= width:
+			line += " " + word
+		default:
+			out, line = append(out, line), word
+		}
+	}
+	return append(out, line)
 }
 
 func (d *Drill) printf(format string, args ...any) { _, _ = fmt.Fprintf(d.Out, format, args...) }
