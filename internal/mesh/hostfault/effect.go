@@ -21,6 +21,7 @@ const (
 type subject struct {
 	target
 	h             *supervise.Handle
+	sent          time.Time // the signal
 	before, after time.Time // the bracket: last check without the effect, first with it
 	proof         string
 	err           error
@@ -54,6 +55,7 @@ func strike(kind fault.Kind, ss []*subject, limit time.Duration) {
 		if err := signal(s); err != nil && !(errors.Is(err, supervise.ErrGone) && kind != fault.Pause) {
 			s.err = err
 		}
+		s.sent = time.Now()
 	}
 	settle(ss, there, limit)
 }
