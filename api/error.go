@@ -51,7 +51,11 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, " (%s)", e.Code)
 	}
 	for _, d := range e.Details {
-		fmt.Fprintf(&b, "\n%s:%d:%d: %s", d.File, d.Line, d.Column, d.Message)
+		fmt.Fprintf(&b, "\n%s", d.File)
+		if d.Line > 0 { // else File names an object, which has no lines
+			fmt.Fprintf(&b, ":%d:%d", d.Line, d.Column)
+		}
+		fmt.Fprintf(&b, ": %s", d.Message)
 		if d.Code != "" {
 			fmt.Fprintf(&b, " (%s)", d.Code)
 		}

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -49,32 +50,52 @@ func filesFlag(c *cobra.Command, files *[]string) {
 }
 
 // objectsOf reads files; their errors carry line and column.
-func objectsOf(cmd *cobra.Command, files []string) ([]json.RawMessage, error) {
+func objectsOf(cmd *cobra.Command, files []string) ([]json.RawMessage, map[string]api.Document, error) {
 	if len(files) == 0 {
-		return nil, usagef(cmd, "-f is required: a file or a directory")
+		return nil, nil, usagef(cmd, "-f is required: a file or a directory")
 	}
 	docs, err := api.DecodeDir(files...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var out []json.RawMessage
+	at := map[string]api.Document{}
 	for _, d := range docs {
 		b, err := json.Marshal(d.Object)
 		if err != nil {
-			return nil, fmt.Errorf("encode %s: %w", api.RefOf(d.Object), err)
+			return nil, nil, fmt.Errorf("encode %s: %w", api.RefOf(d.Object), err)
 		}
+		at[api.RefOf(d.Object).String()] = d
 		out = append(out, b)
 	}
-	return out, nil
+	return out, at, nil
+}
+
+// located puts what the server says about an object where that object is written.
+func located(err error, at map[string]api.Document) error {
+	var e *api.Error
+	if !errors.As(err, &e) || len(e.Details) == 0 {
+		return err
+	}
+	found := *e
+	found.Details = slices.Clone(e.Details)
+	for i, d := range found.Details {
+		doc, ok := at[d.File]
+		path, message, cut := strings.Cut(d.Message, ": ")
+		if ok && cut && d.Line == 0 && strings.HasPrefix(path, "$") {
+			found.Details[i] = doc.Locate(api.Problem{Path: path, Code: d.Code, Message: message, Hint: d.Hint})
+		}
+	}
+	return &found
 }
 
 // apply shows what would change, asks, and changes it.
 func (s *streams) apply(cmd *cobra.Command, f changeFlags) error {
-	objects, err := objectsOf(cmd, f.files)
+	objects, at, err := objectsOf(cmd, f.files)
 	if err != nil {
 		return err
 	}
-	return s.change(cmd, f, userapi.ApplyRequest{Objects: objects, Reason: f.reason})
+	return located(s.change(cmd, f, userapi.ApplyRequest{Objects: objects, Reason: f.reason}), at)
 }
 
 func (s *streams) change(cmd *cobra.Command, f changeFlags, r userapi.ApplyRequest) error {
@@ -266,7 +287,7 @@ func diffCommand(s *streams) *cobra.Command {
 		Use: "diff -f FILE|DIR", Short: "Say what an apply would change; status 1 if anything", Args: cobra.NoArgs,
 		Example: `  livefire diff -f config/`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			objects, err := objectsOf(cmd, f.files)
+			objects, at, err := objectsOf(cmd, f.files)
 			if err != nil {
 				return err
 			}
@@ -276,7 +297,7 @@ func diffCommand(s *streams) *cobra.Command {
 				return err
 			})
 			if err != nil {
-				return err
+				return located(err, at)
 			}
 			if err := s.printChanges(f.out, plan, true); err != nil {
 				return err

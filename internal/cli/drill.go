@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -58,7 +59,7 @@ func (s *streams) printDrills(out format, drills []api.Object, runs []userapi.Ru
 		p.items = append(p.items, item{string(api.KindDrill), o.Meta().Name, o})
 	}
 	q := page{kind: "Run", head: []string{"RUN", "DRILL", "STATE", "VERDICT", "STARTED", "FINDINGS", "REASON"}, wide: 1, empty: "no run yet"}
-	for _, r := range runs {
+	for _, r := range newestFirst(runs) {
 		q.rows = append(q.rows, dashed(r.ID, r.Drill, r.State, r.Verdict, seconds(r.Started), strconv.Itoa(r.Findings), r.Reason))
 		q.items = append(q.items, item{"Run", r.ID, r})
 	}
@@ -75,6 +76,21 @@ func (s *streams) printDrills(out format, drills []api.Object, runs []userapi.Ru
 		}
 	}
 	return s.print(out, q)
+}
+
+// newestFirst puts the run that has not started yet, if there is one, before all others.
+func newestFirst(runs []userapi.RunSummary) []userapi.RunSummary {
+	out := slices.Clone(runs)
+	slices.SortStableFunc(out, func(a, b userapi.RunSummary) int {
+		switch {
+		case a.Started == b.Started:
+			return 0
+		case a.Started == "" || b.Started != "" && a.Started > b.Started:
+			return -1
+		}
+		return 1
+	})
+	return out
 }
 
 func drillShow(s *streams) *cobra.Command {

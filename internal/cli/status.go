@@ -211,7 +211,8 @@ func lastRun(runs []userapi.RunSummary) string {
 	if len(runs) == 0 {
 		return "no run yet"
 	}
-	return "last run " + runs[0].ID + " " + firstOf(runs[0].Verdict, runs[0].State)
+	last := newestFirst(runs)[0]
+	return "last run " + last.ID + " " + firstOf(last.Verdict, last.State)
 }
 
 func firstOf(words ...string) string {

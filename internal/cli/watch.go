@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -42,6 +43,8 @@ type watch struct {
 	mine       bool          // Ctrl-C aborts the run, not only the watch
 	limit      time.Duration // for the approvals; 0 = none
 	view       *view.Drill
+
+	accepted atomic.Bool // the server has taken the abort
 
 	// owned by run
 	state       string
@@ -80,11 +83,41 @@ func (w *watch) ended(err error) error {
 		return err
 	}
 	if w.mine {
-		w.s.note("detached: the server goes on restoring. Next: livefire drill watch %s\n", w.id)
-		return status(ExitInterrupted)
+		return w.detach()
 	}
 	w.s.note("detached: the run goes on. Next: livefire drill watch %s\n", w.id)
 	return nil
+}
+
+// detach leaves the restoring to the server, once the server knows of it.
+func (w *watch) detach() error {
+	if !w.accepted.Load() {
+		ctx, cancel := context.WithTimeout(context.Background(), detachWith)
+		defer cancel()
+		if err := w.abort(ctx); err != nil {
+			w.s.note("detached, and the server was NOT told to abort: %v\nEvery fault ends with its lease. Next: livefire drill abort %s --reason TEXT\n", err, w.id)
+			return status(ExitNotRestored)
+		}
+	}
+	w.s.note("detached: the server goes on restoring. Next: livefire drill watch %s\n", w.id)
+	return status(ExitInterrupted)
+}
+
+// abort asks until the server has taken the request.
+func (w *watch) abort(ctx context.Context) error {
+	for {
+		_, err := w.c.Abort(ctx, w.id, "interrupted by the user")
+		switch {
+		case err == nil, api.KindOf(err) == api.Denied: // taken, or it is done already
+			w.accepted.Store(true)
+			return nil
+		case api.KindOf(err) != api.Unavailable:
+			return err
+		}
+		if wait(ctx, retryServer) != nil {
+			return err
+		}
+	}
 }
 
 func (w *watch) loop(ctx context.Context, group *errgroup.Group, events <-chan userapi.RunEvent) (sum userapi.RunSummary, err error) {
@@ -149,18 +182,10 @@ func (w *watch) interrupt(ctx context.Context, group *errgroup.Group, now time.T
 	}
 	w.aborting = true
 	group.Go(func() error {
-		for {
-			_, err := w.c.Abort(ctx, w.id, "interrupted by the user")
-			if api.KindOf(err) == api.Denied { // it is done already
-				return nil
-			}
-			if err == nil || api.KindOf(err) != api.Unavailable {
-				return err
-			}
-			if wait(ctx, retryServer) != nil {
-				return nil // the run is done, or nobody watches any more
-			}
+		if err := w.abort(ctx); ctx.Err() == nil {
+			return err
 		}
+		return nil // the run is done, or the person has detached
 	})
 	return nil
 }
