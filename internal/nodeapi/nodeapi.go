@@ -123,6 +123,11 @@ type Load struct {
 	Span     time.Duration `json:"span"`
 }
 
+// Leave says that a node ends in an orderly way. POST /v1alpha1/nodes/{node}/leave. Repeating it is harmless.
+type Leave struct {
+	Sent time.Time `json:"sent"` // node's clock; a heartbeat that was sent before it comes too late
+}
+
 // Faults reports what became of fault orders. POST /v1alpha1/nodes/{node}/faults. Repeating a report is harmless.
 type Faults struct {
 	Reports []fault.Report `json:"reports"`

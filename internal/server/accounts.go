@@ -64,7 +64,7 @@ func (s *server) ensureAdmin(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("encode the administrator's key: %w", err)
 	}
-	if err := s.api.EnsureUser(ctx, adminName, userapi.Admin, public, sha256Hex(spki)); err != nil {
+	if err := s.api.EnsureAdmin(ctx, public, sha256Hex(spki)); err != nil {
 		return err
 	}
 	keyPEM, err := encodeKey(key)

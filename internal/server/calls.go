@@ -19,6 +19,7 @@ import (
 	"github.com/livefire-mesh/livefire/internal/server/httpapi"
 	"github.com/livefire-mesh/livefire/internal/server/ledger"
 	"github.com/livefire-mesh/livefire/internal/server/reconcile"
+	"github.com/livefire-mesh/livefire/internal/server/store"
 	"github.com/livefire-mesh/livefire/internal/userapi"
 )
 
@@ -37,7 +38,7 @@ func (s *server) wire() error {
 	s.xds = xdsserver.New(xdsserver.Config{Identify: s.identify, Events: s.events(), Logger: s.cfg.Logger})
 	var err error
 	s.api, err = httpapi.New(httpapi.Config{
-		Store: s.store, TrustDomain: s.cfg.TrustDomain, CAFingerprint: s.ca.Fingerprint(), Fence: s.fence, Logger: s.cfg.Logger,
+		Store: s.store, TrustDomain: s.cfg.TrustDomain, CAFingerprint: s.ca.Fingerprint(), Logger: s.cfg.Logger,
 		PeerID: func(cs tls.ConnectionState) (string, error) {
 			id, err := identity.PeerID(cs)
 			return id.String(), err
@@ -79,13 +80,7 @@ func node(n httpapi.Node) reconcile.Node {
 
 func (s *server) calls() httpapi.Calls {
 	c := httpapi.Calls{
-		Record: func(ctx context.Context, e httpapi.Entry) error {
-			if s.term.Load() == nil {
-				return errNoTerm
-			}
-			_, err := s.ledger.Append(ctx, ledger.Entry{Kind: string(e.Kind), Actor: e.Actor, Subject: e.Subject, At: s.clock(), Data: e.Data})
-			return err
-		},
+		Commit:     s.commit,
 		SignNode:   s.signNode,
 		SignUser:   s.signUser,
 		Endpoints:  func() (string, []string) { return s.addresses.API, []string{s.addresses.XDS} },
@@ -100,6 +95,22 @@ func (s *server) calls() httpapi.Calls {
 	return c
 }
 
+// commit writes for the API, under the fence of the present term.
+func (s *server) commit(ctx context.Context, writes []store.Op, entries ...httpapi.Entry) error {
+	if s.term.Load() == nil {
+		return errNoTerm
+	}
+	records := make([]ledger.Entry, len(entries))
+	for i, e := range entries {
+		records[i] = ledger.Entry{Kind: string(e.Kind), Actor: e.Actor, Subject: e.Subject, At: s.clock(), Data: e.Data}
+	}
+	_, err := s.ledger.AppendWith(ctx, writes, records...)
+	if errors.Is(err, store.ErrFenced) {
+		return errNoTerm
+	}
+	return err
+}
+
 func (s *server) nodeCalls(c *httpapi.Calls) {
 	c.Heartbeat = func(ctx context.Context, n httpapi.Node, h nodeapi.Heartbeat) (nodeapi.HeartbeatResponse, error) {
 		return with1(s, func(l *reconcile.Loop) (nodeapi.HeartbeatResponse, error) { return l.Heartbeat(ctx, node(n), h) })
@@ -107,11 +118,14 @@ func (s *server) nodeCalls(c *httpapi.Calls) {
 	c.Health = func(ctx context.Context, n httpapi.Node, h nodeapi.Health) error {
 		return with0(s, func(l *reconcile.Loop) error { return l.Health(ctx, node(n), h) })
 	}
-	c.Faults = func(ctx context.Context, _ httpapi.Node, f nodeapi.Faults) error {
-		return with0(s, func(l *reconcile.Loop) error { return l.Faults(ctx, f) })
+	c.Leave = func(ctx context.Context, n httpapi.Node, in nodeapi.Leave) error {
+		return with0(s, func(l *reconcile.Loop) error { return l.Leave(ctx, node(n), in) })
+	}
+	c.Faults = func(ctx context.Context, n httpapi.Node, f nodeapi.Faults) error {
+		return with0(s, func(l *reconcile.Loop) error { return l.Faults(ctx, node(n), f) })
 	}
 	c.Samples = func(ctx context.Context, n httpapi.Node, in nodeapi.Samples, data []byte) error {
-		return with0(s, func(l *reconcile.Loop) error { return l.Samples(ctx, n.ID, in, data) })
+		return with0(s, func(l *reconcile.Loop) error { return l.Samples(ctx, node(n), in, data) })
 	}
 	c.Executions = func(ctx context.Context, n httpapi.Node, in nodeapi.Executions, data []byte) error {
 		return with0(s, func(l *reconcile.Loop) error { return l.Executions(ctx, node(n), in, data) })

@@ -72,13 +72,11 @@ type server struct {
 	api       *httpapi.Server
 	addresses Addresses
 	term      atomic.Pointer[term] // of this server; nil while it does not lead
+	last      atomic.Pointer[store.Fence]
 }
 
 // term is one leadership of this server.
-type term struct {
-	fence store.Fence
-	loop  *reconcile.Loop
-}
+type term struct{ loop *reconcile.Loop }
 
 // Run is a server from start to end.
 func Run(ctx context.Context, cfg Config) error {
@@ -205,10 +203,11 @@ func (s *server) openState(ctx context.Context) error {
 	return nil
 }
 
-// fence is that of the present term; a write without a term is refused before it reaches the store (see leading).
+// fence is that of the last term, so that a write which comes after its end is refused by the store. Before the first term
+// nothing is written.
 func (s *server) fence() store.Fence {
-	if t := s.term.Load(); t != nil {
-		return t.fence
+	if f := s.last.Load(); f != nil {
+		return *f
 	}
 	return store.Fence{}
 }
@@ -300,7 +299,8 @@ func (s *server) lead(ctx context.Context) error {
 			Store: s.store, Ledger: s.ledger, Signer: s.signer, XDS: s.xds, Fence: fence, TrustDomain: s.cfg.TrustDomain,
 			Dir: s.cfg.DataDir, Software: s.cfg.Version, Clock: s.clock, Change: s.change, Logger: s.cfg.Logger,
 		})
-		s.term.Store(&term{fence: fence, loop: loop})
+		s.last.Store(&fence)
+		s.term.Store(&term{loop: loop})
 		defer s.term.Store(nil)
 		if err := s.ensureAdmin(ctx); err != nil {
 			return err

@@ -251,8 +251,10 @@ type Resource struct {
 	Ref      string `json:"ref"`
 	Action   string `json:"action"` // created | changed | deleted
 	By       string `json:"by"`
-	Revision int64  `json:"revision"`
+	Revision int64  `json:"revision"`         // of what was replaced or deleted; 0 = created
 	SHA256   string `json:"sha256,omitempty"` // of the stored JSON
+	// More are the further changes of a request that made many: they were made together.
+	More []Resource `json:"more,omitempty"`
 }
 
 // AccountChange is a change of users or tokens. It never holds a secret.

@@ -70,6 +70,11 @@ func (c *Client) Health(ctx context.Context, h nodeapi.Health) error {
 	return c.post(ctx, c.path("health"), h, nil)
 }
 
+// Leave says that this node ends now, so that it is gone from every table at once. Its heartbeats must have ended.
+func (c *Client) Leave(ctx context.Context) error {
+	return c.post(ctx, c.path("leave"), nodeapi.Leave{Sent: time.Now().UTC()}, nil)
+}
+
 // Faults sends what became of fault orders.
 func (c *Client) Faults(ctx context.Context, f nodeapi.Faults) error {
 	return c.post(ctx, c.path("faults"), f, nil)

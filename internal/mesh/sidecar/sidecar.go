@@ -138,7 +138,9 @@ func serve(ctx context.Context, cfg Config, m *membership.Member, p *proxy.Proxy
 	group.Go(func() error { return client.Run(ctx) })
 	group.Go(func() error { return m.Run(ctx) })
 	group.Go(func() error { return reportHealth(ctx, m, p, cfg.Logger) })
+	beats := make(chan struct{})
 	group.Go(func() error {
+		defer close(beats)
 		return m.Client.Heartbeats(ctx, m.Clock, cfg.Logger, nil, func(h *nodeapi.Heartbeat) {
 			h.Workload, h.Epoch, h.PID = workload, uint64(p.Epoch()), os.Getpid()
 		}, nil)
@@ -149,6 +151,8 @@ func serve(ctx context.Context, cfg Config, m *membership.Member, p *proxy.Proxy
 	}
 	group.Go(func() error {
 		<-ctx.Done()
+		<-beats // none may follow the farewell
+		leave(ctx, m, cfg)
 		grace, cancel := context.WithTimeout(proxyCtx, cfg.Drain)
 		defer cancel()
 		if left := p.Drain(grace); left > 0 {
@@ -176,6 +180,31 @@ func tidy(ctx context.Context) error {
 		debug.FreeOSMemory()
 	}
 	return nil
+}
+
+const (
+	leaveWithin = time.Second
+	// leaveHeard is how long callers get to hear of the farewell before this proxy stops to accept their connections.
+	leaveHeard = 200 * time.Millisecond
+)
+
+// leave takes the workload out of every table before its requests end. Without a server callers find out by themselves.
+func leave(ctx context.Context, m *membership.Member, cfg Config) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveWithin)
+	defer cancel()
+	if err := m.Client.Leave(ctx); err != nil {
+		cfg.Logger.Warn("left without saying so", "err", err)
+		return
+	}
+	if cfg.App == "" {
+		return // nobody calls it
+	}
+	heard := time.NewTimer(leaveHeard)
+	defer heard.Stop()
+	select {
+	case <-heard.C:
+	case <-ctx.Done():
+	}
 }
 
 // reportHealth sends the proxy's view at each change and each second.

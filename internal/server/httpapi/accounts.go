@@ -26,17 +26,16 @@ const (
 	usersPrefix   = "/livefire/accounts/users/"
 	bearersPrefix = "/livefire/accounts/bearers/"
 	codeTTL       = 24 * time.Hour
-	bearerTTL     = 24 * time.Hour
-	maxBearerTTL  = 90 * 24 * time.Hour
+	// adminName is the account of the server's own machine: its key is made there at every start.
+	adminName    = "admin"
+	bearerTTL    = 24 * time.Hour
+	maxBearerTTL = 90 * 24 * time.Hour
 )
 
 var nameRE = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
 // accounts are the people that may call, in the store. Secrets are kept as SHA-256 only.
-type accounts struct {
-	store *store.Store
-	fence func() store.Fence
-}
+type accounts struct{ store *store.Store }
 
 // user is what is stored of an account.
 type user struct {
@@ -111,13 +110,13 @@ func (a accounts) get(ctx context.Context, name string) (user, error) {
 	return u, nil
 }
 
-func (a accounts) put(ctx context.Context, u user) error {
+// op is the write of an account that was read at its revision.
+func (u user) op() (store.Op, error) {
 	b, err := json.Marshal(u)
 	if err != nil {
-		return fmt.Errorf("encode account %s: %w", u.Name, err)
+		return store.Op{}, fmt.Errorf("encode account %s: %w", u.Name, err)
 	}
-	_, err = a.store.Txn(ctx, a.fence(), store.Op{Key: usersPrefix + u.Name, Value: b, IfRevision: u.revision})
-	return err
+	return store.Op{Key: usersPrefix + u.Name, Value: b, IfRevision: u.revision}, nil
 }
 
 func (a accounts) list(ctx context.Context) ([]userapi.User, error) {
@@ -148,11 +147,14 @@ func (a accounts) byName(ctx context.Context, name string) (proven, error) {
 	return proven{Caller: u.caller(), keySHA256: u.KeySHA256}, nil
 }
 
-// bearerRecord is what is stored of a bearer token.
+// bearerRecord is what is stored of a bearer token. It ends with the key that its account had when it was made, and with
+// the account: another account of the same name does not inherit it.
 type bearerRecord struct {
-	User    string    `json:"user"`
-	SHA256  string    `json:"sha256"`
-	Expires time.Time `json:"expires"`
+	User      string    `json:"user"`
+	Created   time.Time `json:"created"` // of the account
+	KeySHA256 string    `json:"keySha256,omitempty"`
+	SHA256    string    `json:"sha256"`
+	Expires   time.Time `json:"expires"`
 }
 
 // byBearer finds the account behind a bearer token.
@@ -182,6 +184,9 @@ func (a accounts) byBearer(ctx context.Context, token string) (Caller, error) {
 	}
 	if err != nil {
 		return Caller{}, err
+	}
+	if !u.Created.Equal(b.Created) || u.KeySHA256 != b.KeySHA256 {
+		return Caller{}, denied
 	}
 	return u.caller(), nil
 }

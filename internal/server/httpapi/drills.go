@@ -43,7 +43,7 @@ func (s *Server) approve(_ http.ResponseWriter, r *http.Request, c Caller) (any,
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	u, err := s.accounts.get(r.Context(), c.Name)
+	u, err := s.user(r.Context(), c.Name)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -36,8 +35,10 @@ type Entry struct {
 // Calls are what the API asks of the rest of the server. Each may be called from any goroutine and returns
 // *api.Error for what the caller must know. All are required.
 type Calls struct {
-	// Record appends to the ledger.
-	Record func(ctx context.Context, e Entry) error
+	// Commit makes the writes and appends the entries to the ledger in one transaction: all or none. Without entries it
+	// only writes. store.ErrConflict: a write is not at its IfRevision. Unavailable: this server does not lead, nothing was
+	// written.
+	Commit func(ctx context.Context, writes []store.Op, entries ...Entry) error
 	// SignNode and SignUser issue a certificate for the public key of a certificate request.
 	SignNode func(site api.SiteID, service api.ServiceID, agent bool, csr []byte) (Signed, error)
 	SignUser func(name string, csr []byte) (Signed, error)
@@ -49,6 +50,7 @@ type Calls struct {
 	Faults     func(ctx context.Context, n Node, f nodeapi.Faults) error
 	Samples    func(ctx context.Context, n Node, s nodeapi.Samples, data []byte) error
 	Executions func(ctx context.Context, n Node, e nodeapi.Executions, data []byte) error
+	Leave      func(ctx context.Context, n Node, l nodeapi.Leave) error
 
 	Status      func(ctx context.Context) (userapi.Status, error)
 	WatchStatus func(ctx context.Context, emit func(userapi.Status) error) error
@@ -92,7 +94,6 @@ type Config struct {
 	CAFingerprint string                                    // SHA-256 of the CA, hex: part of every token
 	PeerID        func(tls.ConnectionState) (string, error) // the SPIFFE id that the peer proved
 	KeySHA256     func(tls.ConnectionState) (string, error) // of the peer's public key, hex
-	Fence         func() store.Fence                        // of the leader; writes carry it
 	Logger        *slog.Logger
 }
 
@@ -101,14 +102,22 @@ type Server struct {
 	cfg      Config
 	accounts accounts
 	handler  http.Handler
+	openAPI  []byte
 }
 
 // New checks the configuration and builds the handler.
 func New(cfg Config) (*Server, error) {
-	if cfg.Store == nil || cfg.TrustDomain == "" || cfg.CAFingerprint == "" || cfg.PeerID == nil {
-		return nil, errors.New("httpapi: Store, TrustDomain, CAFingerprint and PeerID are required")
+	if cfg.Store == nil || cfg.TrustDomain == "" || cfg.CAFingerprint == "" || cfg.PeerID == nil || cfg.KeySHA256 == nil || cfg.Calls.Commit == nil {
+		return nil, errors.New("httpapi: Store, Calls, TrustDomain, CAFingerprint, PeerID and KeySHA256 are required")
 	}
-	s := &Server{cfg: cfg, accounts: accounts{store: cfg.Store, fence: cfg.Fence}}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{cfg: cfg, accounts: accounts{store: cfg.Store}}
+	var err error
+	if s.openAPI, err = OpenAPI(); err != nil {
+		return nil, err
+	}
 	mux := http.NewServeMux()
 	for _, op := range s.operations() {
 		mux.HandleFunc(op.Method+" "+op.Path, s.serve(op))
@@ -117,7 +126,11 @@ func New(cfg Config) (*Server, error) {
 		writeError(w, api.Errorf(api.NotFound, r.URL.Path, "no such call").WithHint("GET /openapi.json lists every call"))
 	})
 	// A page in a browser must not be able to use a person's certificate or token from another origin.
-	s.handler = http.NewCrossOriginProtection().Handler(mux)
+	origins := http.NewCrossOriginProtection()
+	origins.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, api.Errorf(api.Denied, r.URL.Path, "a request of another origin is refused"))
+	}))
+	s.handler = origins.Handler(mux)
 	return s, nil
 }
 
@@ -130,28 +143,84 @@ func (s *Server) serve(op operation) http.HandlerFunc {
 		if op.Large {
 			limit = maxSamples
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, limit)
+		r.Body = http.MaxBytesReader(w, timed(w, r), limit)
 		caller, err := s.caller(r)
 		if err != nil && op.Allow != anyone {
-			writeError(w, err)
+			s.fail(w, r, op.ID, err)
 			return
 		}
 		if err := op.Allow.permit(caller, op); err != nil {
-			writeError(w, err)
+			s.fail(w, r, op.ID, err)
 			return
 		}
 		out, err := op.Handle(w, r, caller)
 		switch {
 		case errors.Is(err, errAnswered):
 		case err != nil:
-			if api.KindOf(err) == api.Internal {
-				s.cfg.Logger.Error("call failed", "call", op.ID, "err", err)
-			}
-			writeError(w, err)
+			s.fail(w, r, op.ID, err)
 		default:
 			writeJSON(w, http.StatusOK, out)
 		}
 	}
+}
+
+// fail answers with an error. What was not meant for people stays in the log.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, call string, err error) {
+	var e *api.Error
+	if errors.As(err, &e) {
+		if e.Kind == api.Internal {
+			s.cfg.Logger.Error("call failed", "call", call, "err", err)
+		}
+		writeError(w, e)
+		return
+	}
+	id, _ := newSecret()
+	if r.Context().Err() == nil {
+		s.cfg.Logger.Error("call failed", "call", call, "id", id, "err", err)
+	}
+	writeError(w, api.Errorf(api.Internal, call, "failed inside the server").WithHint("the server's log says why, under id %s", id))
+}
+
+// bodyWithin is how long a caller may take to send its body: a slow one must not hold a connection for ever.
+const bodyWithin = 30 * time.Second
+
+// timedBody lifts the deadline once the body is read: a stream that follows may last.
+type timedBody struct {
+	io.ReadCloser
+	control *http.ResponseController
+}
+
+func timed(w http.ResponseWriter, r *http.Request) io.ReadCloser {
+	control := http.NewResponseController(w)
+	if r.Body == nil || r.Body == http.NoBody || control.SetReadDeadline(time.Now().Add(bodyWithin)) != nil {
+		return r.Body
+	}
+	return &timedBody{r.Body, control}
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		_ = b.control.SetReadDeadline(time.Time{}) // it could be set a moment ago
+	}
+	return n, err
+}
+
+// commit outlasts a caller that is gone: a write cut off half-way would leave everybody in doubt.
+func (s *Server) commit(ctx context.Context, writes []store.Op, entries ...Entry) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitWithin)
+	defer cancel()
+	return s.cfg.Calls.Commit(ctx, writes, entries...)
+}
+
+const commitWithin = 10 * time.Second
+
+// changedMeanwhile makes a conflict of the store readable: its keys mean nothing to people.
+func changedMeanwhile(err error, subject string) error {
+	if errors.Is(err, store.ErrConflict) {
+		return api.Errorf(api.Conflict, subject, "changed meanwhile").WithHint("try again")
+	}
+	return err
 }
 
 // errAnswered says that the operation wrote its own answer.
@@ -160,19 +229,14 @@ var errAnswered = errors.New("answered")
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	b, err := json.Marshal(v)
 	if err != nil {
-		writeError(w, fmt.Errorf("encode answer: %w", err))
-		return
+		panic("internal error: encode an answer: " + err.Error())
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = w.Write(append(b, '\n')) // a caller that is gone needs no answer
 }
 
-func writeError(w http.ResponseWriter, err error) {
-	var e *api.Error
-	if !errors.As(err, &e) {
-		e = api.Errorf(api.Internal, "", "%v", err)
-	}
+func writeError(w http.ResponseWriter, e *api.Error) {
 	b, _ := json.Marshal(e) // strings and numbers only: cannot fail
 	w.Header().Set("Content-Type", "application/json")
 	if e.Kind == api.Unavailable {
@@ -196,7 +260,7 @@ func decode(r *http.Request, v any) error {
 		}
 		return api.Errorf(api.Invalid, "body", "%v", err)
 	}
-	if d.More() {
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return api.Errorf(api.Invalid, "body", "more than one JSON value")
 	}
 	return nil

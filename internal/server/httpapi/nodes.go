@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"encoding/json"
 	"net/http"
 	"strconv"
 
@@ -32,23 +31,28 @@ func (s *Server) renew(_ http.ResponseWriter, r *http.Request, c Caller) (any, e
 	if err != nil {
 		return nil, err
 	}
+	signed, err := s.cfg.Calls.SignNode(n.Site, n.Service, n.Agent, in.CSR)
+	if err != nil {
+		return nil, err
+	}
 	k, err := s.known(r.Context(), n.ID)
 	if err != nil {
 		return nil, err
 	}
+	used, err := s.cfg.KeySHA256(*r.TLS)
+	if err != nil {
+		return nil, api.Errorf(api.Denied, "", "%v", err)
+	}
 	if k.Key != key {
-		k.Previous, k.Key = k.Key, key
-		b, err := json.Marshal(k)
+		// The key that the node has proven stays good: if this answer is lost, it asks again with it and a newer one.
+		k.Previous, k.Key = used, key
+		op, err := k.op()
 		if err != nil {
 			return nil, err
 		}
-		if _, err := s.cfg.Store.Txn(r.Context(), s.cfg.Fence(), store.Op{Key: knownPrefix + string(n.ID), Value: b, IfRevision: k.revision}); err != nil {
-			return nil, err
+		if err := s.commit(r.Context(), []store.Op{op}); err != nil {
+			return nil, changedMeanwhile(err, "node/"+string(n.ID))
 		}
-	}
-	signed, err := s.cfg.Calls.SignNode(n.Site, n.Service, n.Agent, in.CSR)
-	if err != nil {
-		return nil, err
 	}
 	return nodeapi.RenewResponse{Certificate: signed.Certificate, Roots: signed.Roots}, nil
 }
@@ -75,6 +79,19 @@ func (s *Server) health(_ http.ResponseWriter, r *http.Request, c Caller) (any, 
 		return nil, err
 	}
 	return struct{}{}, s.cfg.Calls.Health(r.Context(), n, in)
+}
+
+// leave takes a node's farewell: it is gone from every table at once instead of when its lease ends.
+func (s *Server) leave(_ http.ResponseWriter, r *http.Request, c Caller) (any, error) {
+	n, err := s.node(r, c)
+	if err != nil {
+		return nil, err
+	}
+	var in nodeapi.Leave
+	if err := decode(r, &in); err != nil {
+		return nil, err
+	}
+	return struct{}{}, s.cfg.Calls.Leave(r.Context(), n, in)
 }
 
 // agent is node for calls that only an agent makes.

@@ -105,6 +105,8 @@ func (s *Server) nodeOperations() []operation {
 			Summary: "One chunk of samples", Out: struct{}{}, Handle: s.samples},
 		{ID: "executions", Method: "POST", Path: prefix + "/nodes/{node}/executions", Allow: nodes, Mutates: true, Large: true,
 			Query: []string{"order", "workload", "service", "sha256"}, Summary: "Request ids that a workload executed", Out: struct{}{}, Handle: s.executions},
+		{ID: "leave", Method: "POST", Path: prefix + "/nodes/{node}/leave", Allow: nodes, Mutates: true, Summary: "Leave every table at once: the node ends in an orderly way",
+			In: nodeapi.Leave{}, Out: struct{}{}, Handle: s.leave},
 	}
 }
 

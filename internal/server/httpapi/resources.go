@@ -3,6 +3,8 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"maps"
 	"net/http"
 	"strconv"
 
@@ -73,10 +75,13 @@ func (s *Server) delete(_ http.ResponseWriter, r *http.Request, c Caller) (any, 
 		return nil, err
 	}
 	ref := api.Ref{Kind: k, Name: r.PathValue("name")}
-	if _, err := s.object(r.Context(), ref); err != nil {
-		return nil, err
+	var at int64
+	if q := r.URL.Query().Get("revision"); q != "" {
+		if at, err = strconv.ParseInt(q, 10, 64); err != nil || at <= 0 {
+			return nil, api.Errorf(api.Invalid, "revision", "%q is not a revision", q)
+		}
 	}
-	return s.Change(r.Context(), c, userapi.ApplyRequest{Delete: []api.Ref{ref}})
+	return s.change(r.Context(), c, userapi.ApplyRequest{Delete: []api.Ref{ref}}, at)
 }
 
 func (s *Server) apply(_ http.ResponseWriter, r *http.Request, c Caller) (any, error) {
@@ -88,87 +93,182 @@ func (s *Server) apply(_ http.ResponseWriter, r *http.Request, c Caller) (any, e
 }
 
 // Change applies a set of resources and deletions, all or none: decoded strictly, completed, validated, checked
-// against everything that is stored, written in one transaction, recorded.
+// against everything that is stored, written and recorded in one transaction.
 func (s *Server) Change(ctx context.Context, c Caller, in userapi.ApplyRequest) (userapi.ApplyResponse, error) {
-	var out userapi.ApplyResponse
-	stored, err := s.stored(ctx)
+	return s.change(ctx, c, in, 0)
+}
+
+// change repeats a change that another one has overtaken: what it was checked against no longer holds. A revision other
+// than zero must be that of what is deleted.
+func (s *Server) change(ctx context.Context, c Caller, in userapi.ApplyRequest, revision int64) (userapi.ApplyResponse, error) {
+	for range changeAttempts {
+		p, err := s.planChange(ctx, in, revision)
+		if err != nil || in.DryRun {
+			return p.out, err
+		}
+		err = s.writeChange(ctx, c, &p)
+		if errors.Is(err, store.ErrConflict) {
+			continue
+		}
+		if err != nil {
+			return userapi.ApplyResponse{}, err
+		}
+		s.addFindings(ctx, &p.out)
+		return p.out, nil
+	}
+	return userapi.ApplyResponse{}, api.Errorf(api.Conflict, "apply", "others changed resources at the same time, %d times", changeAttempts).WithHint("try again")
+}
+
+const (
+	changeAttempts = 5
+	// changesKey is written by every change of resources: what one was checked against cannot change under it.
+	changesKey = "/livefire/accounts/changes"
+	// recordEach is how many changes of one request get a record each; more share one.
+	recordEach = 20
+)
+
+// planned is a change that was checked against what is stored.
+type planned struct {
+	out     userapi.ApplyResponse
+	writes  []store.Op
+	records []record.Resource
+}
+
+func (s *Server) planChange(ctx context.Context, in userapi.ApplyRequest, revision int64) (planned, error) {
+	var p planned
+	guard := int64(store.NotExisting)
+	item, err := s.cfg.Store.Get(ctx, changesKey)
+	switch {
+	case err == nil:
+		guard = item.Revision
+	case api.KindOf(err) != api.NotFound:
+		return p, err
+	}
+	stored, err := s.stored(ctx) // after the guard: what is newer is refused with it
 	if err != nil {
-		return out, err
+		return p, err
 	}
-	next := make(api.ResourceSet, len(stored))
-	for ref, o := range stored {
-		next[ref] = o
-	}
-	var put []api.Object
+	next := maps.Clone(stored)
+	named := map[api.Ref]bool{}
 	for i, raw := range in.Objects {
 		o, err := decodeObject(i, raw)
 		if err != nil {
-			return out, err
+			return p, err
 		}
-		change := userapi.Change{Ref: api.RefOf(o), Action: "created"}
-		if old := stored[change.Ref]; old != nil {
-			if want := o.Meta().Revision; want != 0 && want != old.Meta().Revision {
-				return out, api.Errorf(api.Conflict, change.Ref.String(), "changed meanwhile: revision %d, not %d", old.Meta().Revision, want).
-					WithHint("livefire get %s %s -o yaml, then apply again", change.Ref.Kind, change.Ref.Name)
-			}
-			o.Meta().Revision = old.Meta().Revision
-			change.Action = "changed"
-			if change.Fields = api.Diff(old, o); len(change.Fields) == 0 {
-				change.Action = "unchanged"
-			}
+		ref := api.RefOf(o)
+		if named[ref] {
+			return p, api.Errorf(api.Invalid, ref.String(), "is there twice in one request")
 		}
-		if change.Action != "unchanged" {
-			put = append(put, o)
+		named[ref] = true
+		if err := p.put(stored[ref], o); err != nil {
+			return p, err
 		}
-		next[change.Ref] = o
-		out.Changes = append(out.Changes, change)
+		next[ref] = o
 	}
 	for _, ref := range in.Delete {
-		if !operatorKinds[ref.Kind] {
-			return out, api.Errorf(api.Denied, ref.String(), "the server alone writes this kind")
+		switch {
+		case !operatorKinds[ref.Kind]:
+			return p, api.Errorf(api.Denied, ref.String(), "the server alone writes this kind")
+		case named[ref]:
+			return p, api.Errorf(api.Invalid, ref.String(), "is there twice in one request")
+		case stored[ref] == nil:
+			return p, api.Errorf(api.NotFound, ref.String(), "does not exist").WithHint("livefire get %s", ref.Kind)
 		}
-		if stored[ref] == nil {
-			return out, api.Errorf(api.NotFound, ref.String(), "does not exist")
+		named[ref] = true
+		at := stored[ref].Meta().Revision
+		if revision != 0 && revision != at {
+			return p, overtaken(ref, at, revision)
 		}
 		delete(next, ref)
-		out.Changes = append(out.Changes, userapi.Change{Ref: ref, Action: "deleted"})
+		p.writes = append(p.writes, store.Op{Key: store.KindPrefix(ref.Kind) + ref.Name, Delete: true, IfRevision: at})
+		p.note(userapi.Change{Ref: ref, Action: "deleted"}, at, nil)
 	}
-	if err := referenceError(api.CheckReferences(next)); err != nil {
-		return out, err
+	if len(p.writes) > 0 {
+		p.writes = append(p.writes, store.Op{Key: changesKey, Value: []byte("{}"), IfRevision: guard})
 	}
-	if in.DryRun {
-		return out, nil
-	}
-	return s.write(ctx, c, in.Delete, put, out)
+	return p, referenceError(api.CheckReferences(next))
 }
 
-func (s *Server) write(ctx context.Context, c Caller, deletes []api.Ref, put []api.Object, out userapi.ApplyResponse) (userapi.ApplyResponse, error) {
-	if len(put)+len(deletes) > 0 {
-		revision, err := s.cfg.Store.PutObjects(ctx, s.cfg.Fence(), put, deletes)
-		if err != nil {
-			return out, err
-		}
-		out.Revision = revision
+// put plans the write of one object over what is stored, nil if nothing is.
+func (p *planned) put(old, o api.Object) error {
+	ref, want := api.RefOf(o), o.Meta().Revision
+	change := userapi.Change{Ref: ref, Action: "created"}
+	at := int64(0)
+	if old != nil {
+		at = old.Meta().Revision
+		change.Action, change.Fields = "changed", api.Diff(old, o)
 	}
-	for _, ch := range out.Changes {
-		if ch.Action == "unchanged" {
-			continue
-		}
-		if err := s.cfg.Calls.Record(ctx, Entry{Kind: record.Changed, Actor: c.Actor(), Subject: ch.Ref.String(),
-			Data: record.Resource{Ref: ch.Ref.String(), Action: ch.Action, By: c.Name, Revision: out.Revision}}); err != nil {
-			return out, err
-		}
+	if want != 0 && want != at {
+		return overtaken(ref, at, want)
 	}
+	if old != nil && len(change.Fields) == 0 {
+		p.out.Changes = append(p.out.Changes, userapi.Change{Ref: ref, Action: "unchanged"})
+		return nil
+	}
+	op, err := store.ObjectOp(o)
+	if err != nil {
+		return err
+	}
+	op.IfRevision = at // zero: must not exist
+	p.writes = append(p.writes, op)
+	p.note(change, at, op.Value)
+	return nil
+}
+
+func (p *planned) note(c userapi.Change, at int64, value []byte) {
+	r := record.Resource{Ref: c.Ref.String(), Action: c.Action, Revision: at}
+	if value != nil {
+		r.SHA256 = sha256Hex(value)
+	}
+	p.out.Changes, p.records = append(p.out.Changes, c), append(p.records, r)
+}
+
+func overtaken(ref api.Ref, at, want int64) error {
+	hint := "livefire get %s %s -o yaml, then apply again"
+	if at == 0 {
+		return api.Errorf(api.Conflict, ref.String(), "was deleted after revision %d", want).WithHint(hint, ref.Kind, ref.Name)
+	}
+	return api.Errorf(api.Conflict, ref.String(), "changed meanwhile: revision %d, not %d", at, want).WithHint(hint, ref.Kind, ref.Name)
+}
+
+func (s *Server) writeChange(ctx context.Context, c Caller, p *planned) error {
+	if len(p.writes) == 0 {
+		return nil
+	}
+	for i := range p.records {
+		p.records[i].By = c.Name
+	}
+	var entries []Entry
+	if len(p.records) <= recordEach {
+		for _, r := range p.records {
+			entries = append(entries, Entry{Kind: record.Changed, Actor: c.Actor(), Subject: r.Ref, Data: r})
+		}
+	} else { // so many records would not fit one transaction
+		whole := p.records[0]
+		whole.More = p.records[1:]
+		entries = []Entry{{Kind: record.Changed, Actor: c.Actor(), Subject: whole.Ref, Data: whole}}
+	}
+	if err := s.commit(ctx, p.writes, entries...); err != nil {
+		return err
+	}
+	if item, err := s.cfg.Store.Get(ctx, changesKey); err == nil { // of this change, or of one after it
+		p.out.Revision = item.Revision
+	}
+	return nil
+}
+
+// addFindings shows what the audit says with the change in force. The change is made, whatever becomes of this.
+func (s *Server) addFindings(ctx context.Context, out *userapi.ApplyResponse) {
 	findings, err := s.cfg.Calls.Audit(ctx)
 	if err != nil {
-		return out, err
+		s.cfg.Logger.Warn("no audit after a change", "err", err)
+		return
 	}
 	for _, f := range findings {
 		if !f.OK {
 			out.Findings = append(out.Findings, f)
 		}
 	}
-	return out, nil
 }
 
 // stored is everything that an operator wrote, as one set.

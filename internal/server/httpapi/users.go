@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -22,7 +23,8 @@ func (s *Server) listUsers(_ http.ResponseWriter, r *http.Request, _ Caller) (an
 	return s.accounts.list(r.Context())
 }
 
-// addUser makes an account, or a new code for one that exists (same role and group; the old key stops working at enrolment).
+// addUser makes an account, or a new code for one that exists (same role and group; the old key and its bearer tokens stop
+// working at enrolment).
 func (s *Server) addUser(_ http.ResponseWriter, r *http.Request, c Caller) (any, error) {
 	var in userapi.User
 	if err := decode(r, &in); err != nil {
@@ -32,6 +34,8 @@ func (s *Server) addUser(_ http.ResponseWriter, r *http.Request, c Caller) (any,
 	switch {
 	case !nameRE.MatchString(in.Name):
 		return nil, api.Errorf(api.Invalid, subject, "a name has lower-case letters, digits and dashes, at most 63")
+	case in.Name == adminName:
+		return nil, reservedAdmin(subject)
 	case !validRole(in.Role):
 		return nil, api.Errorf(api.Invalid, subject, "role %q; one of %s", in.Role, strings.Join(roleNames, ", "))
 	case !validGroup(in.Group):
@@ -52,12 +56,13 @@ func (s *Server) addUser(_ http.ResponseWriter, r *http.Request, c Caller) (any,
 	if u.Created.IsZero() {
 		u.Created = time.Now().UTC()
 	}
-	if err := s.accounts.put(r.Context(), u); err != nil {
+	op, err := u.op()
+	if err != nil {
 		return nil, err
 	}
-	if err := s.cfg.Calls.Record(r.Context(), Entry{Kind: record.Account, Actor: c.Actor(), Subject: subject,
+	if err := s.commit(r.Context(), []store.Op{op}, Entry{Kind: record.Account, Actor: c.Actor(), Subject: subject,
 		Data: record.AccountChange{Action: "user.added", Name: u.Name, Role: u.Role, Group: u.Group, By: c.Name}}); err != nil {
-		return nil, err
+		return nil, changedMeanwhile(err, subject)
 	}
 	apiURL, _ := s.cfg.Calls.Endpoints()
 	code := strings.Join([]string{"lfc1", u.Name, secret, s.cfg.CAFingerprint, encodeURL(apiURL)}, ".")
@@ -66,18 +71,34 @@ func (s *Server) addUser(_ http.ResponseWriter, r *http.Request, c Caller) (any,
 
 func (s *Server) removeUser(_ http.ResponseWriter, r *http.Request, c Caller) (any, error) {
 	name := r.PathValue("name")
-	u, err := s.accounts.get(r.Context(), name)
+	subject := "user/" + name
+	switch name {
+	case c.Name:
+		return nil, api.Errorf(api.Denied, subject, "an account does not remove itself")
+	case adminName:
+		return nil, reservedAdmin(subject)
+	}
+	u, err := s.user(r.Context(), name)
 	if err != nil {
 		return nil, err
 	}
-	if name == c.Name {
-		return nil, api.Errorf(api.Denied, "user/"+name, "an account does not remove itself")
+	err = s.commit(r.Context(), []store.Op{{Key: usersPrefix + name, Delete: true, IfRevision: u.revision}}, Entry{Kind: record.Account,
+		Actor: c.Actor(), Subject: subject, Data: record.AccountChange{Action: "user.removed", Name: name, By: c.Name}})
+	return u.view(), changedMeanwhile(err, subject)
+}
+
+func reservedAdmin(subject string) error {
+	return api.Errorf(api.Denied, subject, "is the account of the server's own machine, which makes it at every start").
+		WithHint("livefire user add NAME --role admin makes another administrator")
+}
+
+// user is an account that a call names.
+func (s *Server) user(ctx context.Context, name string) (user, error) {
+	u, err := s.accounts.get(ctx, name)
+	if api.KindOf(err) == api.NotFound {
+		return u, api.Errorf(api.NotFound, "user/"+name, "does not exist").WithHint("livefire user list")
 	}
-	if _, err := s.cfg.Store.Txn(r.Context(), s.cfg.Fence(), store.Op{Key: usersPrefix + name, Delete: true, IfRevision: u.revision}); err != nil {
-		return nil, err
-	}
-	return u.view(), s.cfg.Calls.Record(r.Context(), Entry{Kind: record.Account, Actor: c.Actor(), Subject: "user/" + name,
-		Data: record.AccountChange{Action: "user.removed", Name: name, By: c.Name}})
+	return u, err
 }
 
 // enrol exchanges a one-time code for a certificate of the person's own key.
@@ -92,6 +113,9 @@ func (s *Server) enrol(_ http.ResponseWriter, r *http.Request, _ Caller) (any, e
 		return nil, denied
 	}
 	u, err := s.accounts.get(r.Context(), parts[1])
+	if err != nil && api.KindOf(err) != api.NotFound {
+		return nil, err
+	}
 	if err != nil || u.Code == nil || u.Code.matches(parts[2], time.Now()) != nil {
 		return nil, denied
 	}
@@ -104,11 +128,16 @@ func (s *Server) enrol(_ http.ResponseWriter, r *http.Request, _ Caller) (any, e
 		return nil, err
 	}
 	u.Code, u.PublicKey, u.KeySHA256 = nil, pub, keySHA
-	if err := s.accounts.put(r.Context(), u); err != nil { // compare-and-swap: the code is used once
+	op, err := u.op()
+	if err != nil {
 		return nil, err
 	}
-	if err := s.cfg.Calls.Record(r.Context(), Entry{Kind: record.Account, Actor: "user:" + u.Name, Subject: "user/" + u.Name,
-		Data: record.AccountChange{Action: "user.enrolled", Name: u.Name, Role: u.Role, Group: u.Group, Detail: "key " + u.view().Key}}); err != nil {
+	err = s.commit(r.Context(), []store.Op{op}, Entry{Kind: record.Account, Actor: "user:" + u.Name, Subject: "user/" + u.Name,
+		Data: record.AccountChange{Action: "user.enrolled", Name: u.Name, Role: u.Role, Group: u.Group, Detail: "key " + u.view().Key}})
+	if errors.Is(err, store.ErrConflict) { // the code is used once: somebody was faster
+		return nil, denied
+	}
+	if err != nil {
 		return nil, err
 	}
 	apiURL, _ := s.cfg.Calls.Endpoints()
@@ -125,7 +154,11 @@ func (s *Server) newBearer(_ http.ResponseWriter, r *http.Request, c Caller) (an
 	if c.Role != userapi.Admin && c.Name != name {
 		return nil, api.Errorf(api.Denied, "user/"+name, "only the account itself or an admin makes its tokens")
 	}
-	if _, err := s.accounts.get(r.Context(), name); err != nil {
+	if c.Identity == "" {
+		return nil, api.Errorf(api.Denied, "user/"+name, "a bearer token does not make further ones").WithHint("use the account's certificate: livefire login --code CODE")
+	}
+	u, err := s.user(r.Context(), name)
+	if err != nil {
 		return nil, err
 	}
 	if in.TTL == 0 {
@@ -135,31 +168,41 @@ func (s *Server) newBearer(_ http.ResponseWriter, r *http.Request, c Caller) (an
 		return nil, api.Errorf(api.Invalid, "ttl", "%v; at most %v", in.TTL, maxBearerTTL)
 	}
 	id, secret := newSecret()
-	b, err := json.Marshal(bearerRecord{User: name, SHA256: sha256Hex([]byte(secret)), Expires: time.Now().UTC().Add(in.TTL)})
+	expires := time.Now().UTC().Add(in.TTL)
+	b, err := json.Marshal(bearerRecord{User: name, Created: u.Created, KeySHA256: u.KeySHA256, SHA256: sha256Hex([]byte(secret)), Expires: expires})
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.cfg.Store.Txn(r.Context(), s.cfg.Fence(), store.Op{Key: bearersPrefix + id, Value: b}); err != nil {
+	lease, err := s.cfg.Store.Grant(r.Context(), in.TTL+keepExpired)
+	if err != nil {
 		return nil, err
 	}
-	if err := s.cfg.Calls.Record(r.Context(), Entry{Kind: record.Account, Actor: c.Actor(), Subject: "user/" + name,
-		Data: record.AccountChange{Action: "bearer.created", Name: name, By: c.Name, Detail: id}}); err != nil {
+	if err := s.commit(r.Context(), []store.Op{{Key: bearersPrefix + id, Value: b, Lease: lease}}, Entry{Kind: record.Account, Actor: c.Actor(),
+		Subject: "user/" + name, Data: record.AccountChange{Action: "bearer.created", Name: name, By: c.Name, Detail: id}}); err != nil {
 		return nil, err
 	}
-	return userapi.BearerResponse{Token: "lfb1." + id + "." + secret, Expires: time.Now().UTC().Add(in.TTL)}, nil
+	return userapi.BearerResponse{Token: "lfb1." + id + "." + secret, Expires: expires}, nil
 }
 
 func encodeURL(u string) string { return base64.RawURLEncoding.EncodeToString([]byte(u)) }
 
-// EnsureUser makes an account with an enrolled key, or gives an existing one this key: the server's own admin.
-func (s *Server) EnsureUser(ctx context.Context, name, role string, publicKey []byte, keySHA256 string) error {
-	u, err := s.accounts.get(ctx, name)
+// EnsureAdmin makes the account of the server's own machine, or gives it this key.
+func (s *Server) EnsureAdmin(ctx context.Context, publicKey []byte, keySHA256 string) error {
+	u, err := s.accounts.get(ctx, adminName)
 	if err != nil && api.KindOf(err) != api.NotFound {
 		return err
 	}
-	u.Name, u.Role, u.PublicKey, u.KeySHA256 = name, role, publicKey, keySHA256
+	if u.Role == userapi.Admin && u.KeySHA256 == keySHA256 && u.Code == nil {
+		return nil
+	}
+	u.Name, u.Role, u.PublicKey, u.KeySHA256, u.Code = adminName, userapi.Admin, publicKey, keySHA256, nil
 	if u.Created.IsZero() {
 		u.Created = time.Now().UTC()
 	}
-	return s.accounts.put(ctx, u)
+	op, err := u.op()
+	if err != nil {
+		return err
+	}
+	return s.commit(ctx, []store.Op{op}, Entry{Kind: record.Account, Actor: "server", Subject: "user/" + adminName,
+		Data: record.AccountChange{Action: "user.enrolled", Name: adminName, Role: u.Role, Detail: "key " + u.view().Key, By: "server"}})
 }

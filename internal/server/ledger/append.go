@@ -16,11 +16,12 @@ import (
 )
 
 // Limits of one transaction, for an etcd with its default of 128 operations and 1.5 MiB: one operation for the head,
-// two for each record, one for each run, one for each further write.
+// two for each record, one for each run, one for each further write. Writes that are more than fit go with one record:
+// then etcd has to be told to take larger transactions, as the store's error says.
 const (
 	batchOps   = 128
 	batchBytes = evidence.MaxRecordBytes
-	maxWrites  = 64
+	maxWrites  = 1000
 )
 
 // Entry is a record that is not yet in the log.
@@ -42,7 +43,7 @@ func (l *Ledger) Append(ctx context.Context, entries ...Entry) ([]evidence.Recor
 	return l.AppendWith(ctx, nil, entries...)
 }
 
-// AppendWith is Append with further writes, at most 64, of keys outside of Prefix in the transaction of the first batch:
+// AppendWith is Append with further writes, at most 1000, of keys outside of Prefix in the transaction of the first batch:
 // state and the records that speak of it are stored together or not at all, up to 20 entries of together 1 MiB with the
 // writes. store.ErrConflict: a write is not at its IfRevision; nothing of the batch was written. Without entries the
 // writes are one transaction of the store, with its errors.

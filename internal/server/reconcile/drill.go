@@ -56,12 +56,12 @@ func (l *Loop) renewOrders(r *run) {
 	r.renewedAt = now
 	for _, o := range r.machine.Probes() {
 		if node, ok := r.placed[o.ID]; ok {
-			l.cfg.XDS.Renew(node, o.ID, now.Add(o.Lease))
+			l.renew(node, o.ID, now.Add(o.Lease))
 		}
 	}
 	for id, node := range r.placed {
 		if id == countName(r.id(), node) {
-			l.cfg.XDS.Renew(node, id, now.Add(time.Minute))
+			l.renew(node, id, now.Add(time.Minute))
 		}
 	}
 }
@@ -110,11 +110,11 @@ func (l *Loop) allCounted(r *run) bool {
 			return false
 		}
 	}
-	return !slices.ContainsFunc(r.expected, func(w string) bool { return !r.counted[w] })
+	return !slices.ContainsFunc(sortedKeys(r.expected), func(w string) bool { return !r.counted[w] })
 }
 
-// Faults takes an agent's reports on fault orders.
-func (l *Loop) Faults(ctx context.Context, f nodeapi.Faults) error {
+// Faults takes an agent's reports on fault orders of its site.
+func (l *Loop) Faults(ctx context.Context, n Node, f nodeapi.Faults) error {
 	return l.do(ctx, func(ctx context.Context) error {
 		for _, rep := range f.Reports {
 			rep := rep
@@ -122,12 +122,33 @@ func (l *Loop) Faults(ctx context.Context, f nodeapi.Faults) error {
 				l.cfg.Logger.Info("fault report of a run that is over", "order", rep.Order, "target", rep.Target, "phase", rep.Phase)
 				continue
 			}
+			if err := l.checkReport(n, rep); err != nil {
+				return err
+			}
 			if err := l.stepRun(ctx, drill.Event{Kind: drill.FaultReported, Report: &rep}); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// checkReport refuses a report on an order that the agent cannot have: nobody else proves a site free of a fault.
+func (l *Loop) checkReport(n Node, rep fault.Report) error {
+	i := slices.IndexFunc(l.run.machine.State.Injected, func(in drill.Injection) bool { return in.Order.ID == rep.Order })
+	if i < 0 {
+		return api.Errorf(api.Invalid, rep.Order, "was never ordered")
+	}
+	o := l.run.machine.State.Injected[i].Order
+	if o.Site != n.Site && (o.Kind != fault.ServerKill || !l.can(n.ID, o.Kind)) {
+		return api.Errorf(api.Denied, rep.Order, "is for the agent of %s, not of %s", o.Site, n.Site)
+	}
+	for _, at := range []time.Time{rep.Before, rep.After} {
+		if !at.IsZero() && l.cfg.Clock().Sub(at.Add(-rep.ClockOffset)).Abs() > believable {
+			return api.Errorf(api.Invalid, rep.Order, "%s: a report of %v is not believed", rep.Target, at)
+		}
+	}
+	return nil
 }
 
 // agentBeat draws from an agent's heartbeat what the run must know: an order that was withdrawn and that the agent
@@ -183,9 +204,18 @@ func (l *Loop) Approve(ctx context.Context, name, group string, key []byte, id s
 		} else if err := r.machine.CheckApproval(*ev.Approval); err != nil {
 			return err
 		}
+		before, had := r.saved.Approvals[a.Group]
 		r.saved.Approvals[a.Group] = envelope
 		if err := l.stepRun(ctx, ev); err != nil {
+			if delete(r.saved.Approvals, a.Group); had {
+				r.saved.Approvals[a.Group] = before
+			}
 			return err
+		}
+		if ev.Kind == drill.Reject && r.open() && !r.machine.State.Aborting {
+			delete(r.saved.Approvals, a.Group)
+			return api.Errorf(api.Denied, "run/"+id, "the rejection is of another proposal, of a group that is not asked, or too late: the run is %s", r.state()).
+				WithHint("livefire drill abort %s --reason TEXT", id)
 		}
 		out = r.view()
 		return nil
@@ -272,7 +302,7 @@ func (l *Loop) loadRun(ctx context.Context) error {
 			l.run = r
 		default:
 			l.ended[id] = r
-			if s.Report == "" {
+			if s.Report == "" || strings.HasPrefix(s.Report, reportFailed) {
 				l.unfinished = append(l.unfinished, r)
 			}
 		}

@@ -35,7 +35,7 @@ func (l *Loop) effect(ctx context.Context, r *run, a drill.Action) ([]drill.Even
 	case drill.ActRenewFaults:
 		for _, id := range a.IDs {
 			if node, ok := r.placed[id]; ok {
-				l.cfg.XDS.Renew(node, id, time.Now().Add(r.machine.Config.Lease))
+				l.renew(node, id, time.Now().Add(r.machine.Config.Lease))
 			}
 		}
 	case drill.ActWaitFailback:
@@ -77,15 +77,30 @@ func (l *Loop) place(r *run, node api.NodeID, id string, o xds.Order) error {
 		return nil // the machine sees that nothing happens and ends the run
 	}
 	o.Name = id
-	l.cfg.XDS.PutOrder(node, o)
+	if err := l.cfg.XDS.PutOrder(node, o); err != nil {
+		l.cfg.Logger.Error("order not placed", "order", id, "node", node, "err", err)
+		return nil // as above
+	}
 	r.placed[id] = node
 	return nil
+}
+
+// renew keeps an order. One that cannot be kept is dead: its agent ends it, and the machine hears of that.
+func (l *Loop) renew(node api.NodeID, id string, until time.Time) {
+	if err := l.cfg.XDS.Renew(node, id, until); err != nil {
+		l.cfg.Logger.Debug("order not renewed", "order", id, "node", node, "err", err)
+	}
 }
 
 func (l *Loop) withdraw(r *run, id string) {
 	if node, ok := r.placed[id]; ok {
 		l.cfg.XDS.RemoveOrder(node, id)
 		delete(r.placed, id)
+		return
+	}
+	// A term of this process before this one may have placed it; elsewhere there is nothing to remove.
+	for _, node := range sortedKeys(l.regs) {
+		l.cfg.XDS.RemoveOrder(node, id)
 	}
 }
 
@@ -233,7 +248,7 @@ func (l *Loop) runPlacement(ctx context.Context, f failover.Record) error {
 // count asks every agent for what its workloads executed.
 func (l *Loop) count(r *run) error {
 	r.counting = true
-	r.expected = nil
+	r.expected = map[string]api.NodeID{}
 	for _, node := range sortedKeys(l.nodes) {
 		f := l.nodes[node]
 		if _, alive := l.regs[node]; !alive || f.heartbeat.Agent == nil {
@@ -243,7 +258,7 @@ func (l *Loop) count(r *run) error {
 		for _, p := range f.heartbeat.Agent.Processes {
 			if !p.Sidecar && p.Counts && slices.ContainsFunc(r.machine.Config.Probes, func(o sample.Order) bool { return o.Service == p.Service }) {
 				wanted = true
-				r.expected = append(r.expected, p.Workload)
+				r.expected[p.Workload] = node
 			}
 		}
 		if wanted {

@@ -60,7 +60,7 @@ func (l *Loop) retests(r *run, verdict drill.Verdict, result measure.Result) ([]
 		}
 		f.Spec.Reason = retestReason(retest)
 		op, e, opErr := l.putFinding(&f, "server")
-		err = opErr
+		err, e.Run = opErr, ""
 		ops, entries = append(ops, op), append(entries, e)
 	})
 	return ops, entries, err

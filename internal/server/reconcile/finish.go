@@ -85,6 +85,9 @@ func (l *Loop) measureInput(ctx context.Context, id string, parsed record.Propos
 	return in, nil
 }
 
+// reportFailed begins what stands in the place of a bundle that could not be written; the next term tries again.
+const reportFailed = "failed: "
+
 // finish writes the report and the bundle beside the loop, then shows them with the run and its findings.
 func (l *Loop) finish(ctx context.Context, r *run) {
 	if r.working {
@@ -97,7 +100,7 @@ func (l *Loop) finish(ctx context.Context, r *run) {
 		result, findings, err := l.writeBundle(ctx, dir, id, parsed, saved)
 		if err != nil {
 			l.cfg.Logger.Error("evidence not written", "run", id, "err", err)
-			dir = "failed: " + err.Error()
+			dir = reportFailed + err.Error()
 		}
 		return l.unlessStopped(l.do(ctx, func(ctx context.Context) error {
 			return l.concluded(ctx, r, dir, state.Verdict, result, findings)
@@ -163,6 +166,7 @@ func (l *Loop) concluded(ctx context.Context, r *run, dir string, verdict drill.
 		if err != nil {
 			return err
 		}
+		e.Run = "" // this run is closed, and another may be open
 		ops, entries = append(ops, op), append(entries, e)
 	}
 	retested, retestEntries, err := l.retests(r, verdict, result)

@@ -75,7 +75,7 @@ func New(cfg Config) *Loop {
 		cfg:       cfg,
 		calls:     make(chan func(context.Context)),
 		stopped:   make(chan struct{}),
-		registrar: registrar{store: cfg.Store, fence: cfg.Fence, leases: map[api.NodeID]store.LeaseID{}, written: map[api.NodeID]string{}},
+		registrar: registrar{store: cfg.Store, fence: cfg.Fence, nodes: map[api.NodeID]*renewal{}},
 		news:      broadcast{changed: make(chan struct{})},
 		res:       newResources(),
 		regs:      map[api.NodeID]registration{},
@@ -175,6 +175,11 @@ func (l *Loop) do(ctx context.Context, f func(context.Context) error) error {
 	case err := <-done:
 		return err
 	case <-l.stopped:
+	}
+	select { // it may have been the last thing that was done
+	case err := <-done:
+		return err
+	default:
 		return errStopped
 	}
 }

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"regexp"
 	"slices"
 	"time"
 
@@ -39,13 +40,53 @@ func (l *Loop) facts(id api.NodeID) *nodeFacts {
 	return f
 }
 
+// checkHeartbeat refuses what a node may not say of itself. What passes is written to the store and to files as it is.
+func checkHeartbeat(n Node, h nodeapi.Heartbeat) error {
+	subject := "node/" + string(n.ID)
+	switch {
+	case h.Workload != nil && (n.Agent || h.Workload.Service != n.Service), h.Agent != nil && (!n.Agent || h.Agent.Site != n.Site):
+		return api.Errorf(api.Denied, subject, "says that it is what its certificate does not")
+	case h.Workload != nil && h.Workload.Name != string(n.ID):
+		return api.Errorf(api.Denied, subject, "registers workload %q: a sidecar's workload has its name", h.Workload.Name)
+	case h.ClockOffset.Abs() > maxClockOffset || h.ClockError < 0 || h.ClockError > maxClockOffset:
+		return api.Errorf(api.Invalid, subject, "clock offset %v +- %v", h.ClockOffset, h.ClockError)
+	}
+	if h.Workload != nil {
+		w := workloadOf(registration{Node: n.ID, Site: n.Site, Service: n.Service, Workload: h.Workload})
+		if w.Spec.Address == "" {
+			w.Spec.Address = "127.0.0.1:1" // a caller has none; the rest must be right
+		}
+		if problems := w.Validate(); len(problems) > 0 {
+			return api.Errorf(api.Invalid, subject, "%s: %s", problems[0].Path, problems[0].Message)
+		}
+	}
+	if h.Agent == nil {
+		return nil
+	}
+	for _, p := range h.Agent.Processes {
+		if !nameRE.MatchString(p.Workload) || len(p.Name) > maxProcessName {
+			return api.Errorf(api.Invalid, subject, "process %.80q of workload %.80q: not names", p.Name, p.Workload)
+		}
+	}
+	return nil
+}
+
+const (
+	maxClockOffset = 10 * 365 * 24 * time.Hour
+	maxProcessName = 128
+)
+
+// nameRE is the form of every name that becomes part of a file's.
+var nameRE = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
 // Heartbeat renews a registration and gives the server's two times.
 func (l *Loop) Heartbeat(ctx context.Context, n Node, h nodeapi.Heartbeat) (nodeapi.HeartbeatResponse, error) {
 	resp := nodeapi.HeartbeatResponse{Received: l.cfg.Clock()}
-	if h.Workload != nil && h.Workload.Service != n.Service || h.Agent != nil && !n.Agent {
-		return resp, api.Errorf(api.Denied, "node/"+string(n.ID), "says that it is what its certificate does not")
+	if err := checkHeartbeat(n, h); err != nil {
+		return resp, err
 	}
-	if err := l.registrar.beat(ctx, registration{Node: n.ID, Site: n.Site, Service: n.Service, Agent: n.Agent, Workload: h.Workload}); err != nil {
+	reg := registration{Node: n.ID, Site: n.Site, Service: n.Service, Agent: n.Agent, Workload: h.Workload}
+	if err := l.registrar.beat(ctx, reg, h.Sent); err != nil {
 		return resp, err
 	}
 	err := l.do(ctx, func(ctx context.Context) error {
@@ -63,11 +104,16 @@ func (l *Loop) Health(ctx context.Context, n Node, h nodeapi.Health) error {
 	return l.do(ctx, func(ctx context.Context) error {
 		now := l.cfg.Clock()
 		for _, o := range h.Observations {
+			if !l.routed(o.Service, o.Site) {
+				continue // of a table that was, or of none
+			}
 			o.Observer, o.ObserverSite, o.At = n.ID, n.Site, now
 			l.snapshot = l.snapshot.With(o)
 		}
 		for _, load := range h.Load {
-			l.loads.add(now, load)
+			if _, ok := l.table.Service(load.Service); ok && load.Requests >= 0 && load.Failed >= 0 && load.Failed <= load.Requests {
+				l.loads.add(now, load)
+			}
 		}
 		return l.reflexes(ctx, n, h.Reflex)
 	})
@@ -77,17 +123,31 @@ func (l *Loop) Health(ctx context.Context, n Node, h nodeapi.Health) error {
 func (l *Loop) reflexes(ctx context.Context, n Node, moves []nodeapi.Reflex) error {
 	f := l.facts(n.ID)
 	for _, r := range moves {
+		h := f.heartbeat
+		at := r.At.Add(-h.ClockOffset).UTC()
+		if !l.routed(r.Service, r.From) || l.cfg.Clock().Sub(at).Abs() > believable {
+			l.cfg.Logger.Warn("reflex not believed", "node", n.ID, "service", r.Service, "site", r.From, "at", at)
+			continue
+		}
 		if f.left == nil {
 			f.left = map[api.ServiceID]api.SiteID{}
 		}
 		f.left[r.Service] = r.From
-		h := f.heartbeat
 		if _, err := l.commit(ctx, nil, l.entry(record.ReflexLeft, "node:"+string(n.ID), string(r.Service), record.Reflex{
-			Service: r.Service, Node: n.ID, From: r.From, To: r.To, At: r.At.Add(-h.ClockOffset).UTC(), ClockError: h.ClockError})); err != nil {
+			Service: r.Service, Node: n.ID, From: r.From, To: r.To, At: at, ClockError: h.ClockError})); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// believable is how far from now a node may say that something happened: it may have been cut off for long.
+const believable = 24 * time.Hour
+
+// routed says whether the table holds a service at a site.
+func (l *Loop) routed(service api.ServiceID, site api.SiteID) bool {
+	svc, ok := l.table.Service(service)
+	return ok && slices.ContainsFunc(svc.Sites, func(s route.Site) bool { return s.Name == site })
 }
 
 // tableReturns forgets the reflexes that a new table ends: a proxy follows a table that changes a service.

@@ -31,11 +31,11 @@ type run struct {
 	live      []userapi.Live
 	placed    map[string]api.NodeID // order name -> agent that holds it
 	counting  bool
-	counted   map[string]bool // workloads whose executions are stored
-	expected  []string        // workloads that must be counted
-	renewedAt time.Time       // of probe and count orders
-	working   bool            // measuring or writing the bundle
-	steady    bool            // last health that the machine was told
+	counted   map[string]bool       // workloads whose executions are stored
+	expected  map[string]api.NodeID // workloads that must be counted, with their agents
+	renewedAt time.Time             // of probe and count orders
+	working   bool                  // measuring or writing the bundle
+	steady    bool                  // last health that the machine was told
 }
 
 // savedRun is what is stored beside the machine.

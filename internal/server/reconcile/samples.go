@@ -26,6 +26,7 @@ type chunkState struct {
 	next   int64 // number of the next chunk
 	lastAt time.Time
 	last   bool
+	sums   []string // SHA-256 of each, hex
 }
 
 func sha256Hex(b []byte) string {
@@ -37,46 +38,81 @@ func sha256Hex(b []byte) string {
 func requestPrefix(run string) string { return run + "." }
 
 // Samples stores one chunk: bytes on disk first, then the record with their digest. Repeating it is harmless.
-func (l *Loop) Samples(ctx context.Context, node api.NodeID, in nodeapi.Samples, data []byte) error {
+func (l *Loop) Samples(ctx context.Context, n Node, in nodeapi.Samples, data []byte) error {
 	chunk, err := sample.DecodeChunk(data)
 	if err != nil {
 		return api.Errorf(api.Invalid, in.Order, "chunk %d: %v", in.Chunk, err)
 	}
-	if chunk.Header.Order != in.Order || chunk.Header.Chunk != in.Chunk {
-		return api.Errorf(api.Invalid, in.Order, "the chunk says that it is %d of %s", chunk.Header.Chunk, chunk.Header.Order)
+	if chunk.Header.Order != in.Order || chunk.Header.Chunk != in.Chunk || sha256Hex(data) != in.SHA256 {
+		return api.Errorf(api.Invalid, in.Order, "the chunk is %d of %s, not what was announced", chunk.Header.Chunk, chunk.Header.Order)
+	}
+	var file string
+	stored := false
+	err = l.do(ctx, func(context.Context) error {
+		r, st, err := l.expects(n, in.Order, chunk.Header.Service)
+		if err != nil {
+			return err
+		}
+		file = l.samplePath(r.id(), chunkFile(in.Order, in.Chunk, in.SHA256))
+		stored, err = st.follows(in)
+		return err
+	})
+	if err != nil || stored {
+		return err
+	}
+	// Beside the loop: a slow disk must not delay a decision. Without a record the file means nothing.
+	if err := writeDurable(file, data); err != nil {
+		return fmt.Errorf("store chunk: %w", err)
 	}
 	return l.do(ctx, func(ctx context.Context) error {
-		r := l.run
-		if r == nil || !r.open() || !r.probes(in.Order) {
-			return api.Errorf(api.NotFound, in.Order, "no open run asked for these samples")
+		r, st, err := l.expects(n, in.Order, chunk.Header.Service)
+		if err != nil {
+			return err
 		}
-		st := r.chunks[in.Order]
-		if st == nil {
-			st = &chunkState{}
-			r.chunks[in.Order] = st
-		}
-		file := l.samplePath(r.id(), chunkFile(in.Order, in.Chunk, in.SHA256))
-		if in.Chunk < st.next {
-			if _, err := os.Stat(file); err != nil {
-				return api.Errorf(api.Conflict, in.Order, "chunk %d was stored with other bytes", in.Chunk)
-			}
-			return nil
-		}
-		if in.Chunk > st.next {
-			return api.Errorf(api.Conflict, in.Order, "chunk %d is missing; this is %d", st.next, in.Chunk)
-		}
-		if err := writeDurable(file, data); err != nil {
-			return fmt.Errorf("store chunk: %w", err)
+		if stored, err := st.follows(in); err != nil || stored {
+			return err
 		}
 		c := record.Chunk{Order: in.Order, Service: chunk.Header.Service, Chunk: in.Chunk, SHA256: in.SHA256,
 			Bytes: int64(len(data)), Samples: len(chunk.Samples), Last: chunk.Header.Last}
-		if _, err := l.commit(ctx, nil, l.entry(record.SampleChunk, "node:"+string(node), in.Order, c)); err != nil {
+		if _, err := l.commit(ctx, nil, l.entry(record.SampleChunk, "node:"+string(n.ID), in.Order, c)); err != nil {
 			return err
 		}
-		st.next, st.lastAt, st.last = in.Chunk+1, l.cfg.Clock(), chunk.Header.Last
+		st.next, st.lastAt, st.last, st.sums = in.Chunk+1, l.cfg.Clock(), chunk.Header.Last, append(st.sums, in.SHA256)
 		r.addLive(chunk)
 		return l.guardrails(ctx, r)
 	})
+}
+
+// expects is the open run and the probe that a chunk belongs to.
+func (l *Loop) expects(n Node, order string, service api.ServiceID) (*run, *chunkState, error) {
+	r := l.run
+	if r == nil || !r.open() || !r.probes(order) {
+		return nil, nil, api.Errorf(api.NotFound, order, "no open run asked for these samples")
+	}
+	for _, o := range r.machine.Probes() {
+		if o.ID == order && (o.From != n.Site || o.Service != service) {
+			return nil, nil, api.Errorf(api.Denied, order, "is a probe of %s by the agent of %s, not of %s by that of %s", o.Service, o.From, service, n.Site)
+		}
+	}
+	st := r.chunks[order]
+	if st == nil {
+		st = &chunkState{}
+		r.chunks[order] = st
+	}
+	return r, st, nil
+}
+
+// follows says whether a chunk is stored already; an error if it is not the next one either.
+func (st *chunkState) follows(in nodeapi.Samples) (stored bool, err error) {
+	switch {
+	case in.Chunk > st.next:
+		return false, api.Errorf(api.Conflict, in.Order, "chunk %d is missing; this is %d", st.next, in.Chunk)
+	case in.Chunk == st.next:
+		return false, nil
+	case in.Chunk < 0 || in.SHA256 != st.sums[in.Chunk]:
+		return false, api.Errorf(api.Conflict, in.Order, "chunk %d was stored with other bytes", in.Chunk)
+	}
+	return true, nil
 }
 
 func (r *run) probes(order string) bool {
@@ -88,7 +124,7 @@ func (l *Loop) Executions(ctx context.Context, n Node, in nodeapi.Executions, da
 	ids := strings.Count(string(data), "\n") // one request id per line
 	return l.do(ctx, func(ctx context.Context) error {
 		r := l.run
-		if r == nil || !r.open() || !r.counting || !slices.Contains(r.expected, in.Workload) {
+		if r == nil || !r.open() || !r.counting || r.expected[in.Workload] != n.ID {
 			return api.Errorf(api.NotFound, in.Order, "no open run asked for these executions")
 		}
 		if r.counted[in.Workload] {
@@ -218,7 +254,7 @@ func (l *Loop) loadChunks(ctx context.Context, r *run) error {
 		if st == nil {
 			continue // of an earlier attempt
 		}
-		st.next, st.last = c.Chunk+1, c.Last
+		st.next, st.last, st.sums = c.Chunk+1, c.Last, append(st.sums, c.SHA256)
 		b, err := os.ReadFile(l.samplePath(r.id(), chunkFile(c.Order, c.Chunk, c.SHA256)))
 		if err != nil {
 			return fmt.Errorf("read samples: %w", err)

@@ -254,8 +254,8 @@ func (l *Loop) Bundle(ctx context.Context, id string) (dir string, err error) {
 			return api.Errorf(api.Unavailable, "run/"+id, "is %s: its evidence is complete when it is Done", r.state()).WithHint("livefire drill watch %s", id)
 		case r.saved.Report == "":
 			return api.Errorf(api.Unavailable, "run/"+id, "its evidence is being written").WithHint("try again in a second")
-		case strings.HasPrefix(r.saved.Report, "failed: "):
-			return api.Errorf(api.Internal, "run/"+id, "its evidence was not written: %s", strings.TrimPrefix(r.saved.Report, "failed: "))
+		case strings.HasPrefix(r.saved.Report, reportFailed):
+			return api.Errorf(api.Internal, "run/"+id, "its evidence was not written: %s", strings.TrimPrefix(r.saved.Report, reportFailed))
 		}
 		dir = r.saved.Report
 		return nil

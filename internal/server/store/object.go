@@ -9,8 +9,12 @@ import (
 	"github.com/livefire-mesh/livefire/api"
 )
 
-// ResourcePrefix holds every resource as JSON, under <Kind>/<name>.
-const ResourcePrefix = "/livefire/resources/"
+const (
+	// ResourcePrefix holds every resource as JSON, under <Kind>/<name>.
+	ResourcePrefix = "/livefire/resources/"
+	// NodePrefix holds the registration of every node that lives, by its name and under its lease.
+	NodePrefix = "/livefire/nodes/"
+)
 
 // object says that *T is a resource, so that callers write GetObject[api.Service].
 type object[T any] interface {
@@ -154,6 +158,9 @@ func decodeInto(item Item, o api.Object) error {
 	o.Meta().Revision = item.Revision
 	return nil
 }
+
+// ObjectOp is the write of one resource, for a transaction with other writes; Metadata.Revision as in PutObject.
+func ObjectOp(o api.Object) (Op, error) { return putOp(o) }
 
 // putOp encodes an object without its revision: the store's own is the truth.
 func putOp(o api.Object) (Op, error) {
