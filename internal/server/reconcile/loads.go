@@ -23,11 +23,13 @@ type loads struct {
 }
 
 type second struct {
-	at               int64 // Unix second of the receipt
+	at               int64 // Unix second, on this server's clock
 	requests, failed int64
 }
 
 // add takes one report. Only what a caller sent counts: what a workload received has been counted by its caller.
+// A report covers the span before it: put into the second of its receipt, two reports that are a little less than a second
+// apart would make one second of twice the demand, and the p95 of a young mesh would be that second.
 func (l *loads) add(now time.Time, load nodeapi.Load) {
 	if load.Inbound {
 		return
@@ -35,19 +37,38 @@ func (l *loads) add(now time.Time, load nodeapi.Load) {
 	if l.seconds == nil {
 		l.seconds = map[api.ServiceID][]second{}
 	}
+	span := min(max(load.Span, time.Nanosecond), demandSpan)
 	list := l.seconds[load.Service]
-	at := now.Unix()
-	if n := len(list); n == 0 || list[n-1].at != at {
-		list = append(list, second{at: at})
+	var requests, failed int64 // put so far
+	for at := now.Add(-span); at.Before(now); {
+		next := time.Unix(at.Unix()+1, 0)
+		if next.After(now) {
+			next = now
+		}
+		done := 1 - float64(now.Sub(next))/float64(span)
+		r, f := int64(done*float64(load.Requests)+0.5)-requests, int64(done*float64(load.Failed)+0.5)-failed
+		list = put(list, second{at: at.Unix(), requests: r, failed: f})
+		requests, failed, at = requests+r, failed+f, next
 	}
-	last := &list[len(list)-1]
-	last.requests += load.Requests
-	last.failed += load.Failed
 	oldest := now.Add(-demandSpan).Unix()
 	for len(list) > 0 && list[0].at < oldest {
 		list = list[1:]
 	}
 	l.seconds[load.Service] = list
+}
+
+// put adds to a second of a list that is sorted by it.
+func put(list []second, s second) []second {
+	i := len(list)
+	for i > 0 && list[i-1].at > s.at {
+		i--
+	}
+	if i > 0 && list[i-1].at == s.at {
+		list[i-1].requests += s.requests
+		list[i-1].failed += s.failed
+		return list
+	}
+	return slices.Insert(list, i, s)
 }
 
 // demand is the p95 of the seconds that are over.
