@@ -1,6 +1,8 @@
 package reconcile
 
 import (
+	"cmp"
+	"math"
 	"slices"
 	"time"
 
@@ -23,59 +25,53 @@ type loads struct {
 }
 
 type second struct {
-	at               int64 // Unix second, on this server's clock
-	requests, failed int64
+	at               int64 // Unix second
+	requests, failed float64
 }
 
-// add takes one report. Only what a caller sent counts: what a workload received has been counted by its caller.
-// A report covers the span before it: put into the second of its receipt, two reports that are a little less than a second
-// apart would make one second of twice the demand, and the p95 of a young mesh would be that second.
+// add takes one report. Only what a caller sent counts: what a workload received has been counted by its caller. The
+// requests are spread over the span that the report speaks of, so that its second does not depend on when it arrived.
 func (l *loads) add(now time.Time, load nodeapi.Load) {
-	if load.Inbound {
+	if load.Inbound || load.Requests <= 0 {
 		return
 	}
+	span := min(max(load.Span, time.Millisecond), 10*time.Second)
+	from := now.Add(-span)
+	for at := from; at.Before(now); {
+		end := at.Truncate(time.Second).Add(time.Second)
+		if end.After(now) {
+			end = now
+		}
+		part := float64(end.Sub(at)) / float64(span)
+		l.put(load.Service, second{at: at.Unix(), requests: part * float64(load.Requests), failed: part * float64(load.Failed)}, now)
+		at = end
+	}
+}
+
+// put adds to one second, keeps the list in order and forgets what is too old.
+func (l *loads) put(service api.ServiceID, more second, now time.Time) {
 	if l.seconds == nil {
 		l.seconds = map[api.ServiceID][]second{}
 	}
-	span := min(max(load.Span, time.Nanosecond), demandSpan)
-	list := l.seconds[load.Service]
-	var requests, failed int64 // put so far
-	for at := now.Add(-span); at.Before(now); {
-		next := time.Unix(at.Unix()+1, 0)
-		if next.After(now) {
-			next = now
-		}
-		done := 1 - float64(now.Sub(next))/float64(span)
-		r, f := int64(done*float64(load.Requests)+0.5)-requests, int64(done*float64(load.Failed)+0.5)-failed
-		list = put(list, second{at: at.Unix(), requests: r, failed: f})
-		requests, failed, at = requests+r, failed+f, next
+	list := l.seconds[service]
+	i, found := slices.BinarySearchFunc(list, more.at, func(s second, at int64) int { return cmp.Compare(s.at, at) })
+	if !found {
+		list = slices.Insert(list, i, second{at: more.at})
 	}
+	list[i].requests += more.requests
+	list[i].failed += more.failed
 	oldest := now.Add(-demandSpan).Unix()
 	for len(list) > 0 && list[0].at < oldest {
 		list = list[1:]
 	}
-	l.seconds[load.Service] = list
+	l.seconds[service] = list
 }
 
-// put adds to a second of a list that is sorted by it.
-func put(list []second, s second) []second {
-	i := len(list)
-	for i > 0 && list[i-1].at > s.at {
-		i--
-	}
-	if i > 0 && list[i-1].at == s.at {
-		list[i-1].requests += s.requests
-		list[i-1].failed += s.failed
-		return list
-	}
-	return slices.Insert(list, i, s)
-}
-
-// demand is the p95 of the seconds that are over.
+// demand is the p95 of the seconds that are over and reported by everybody (a report comes within a second of its span).
 func (l *loads) demand(now time.Time, service api.ServiceID) audit.Demand {
-	var counts []int64
+	var counts []float64
 	for _, s := range l.seconds[service] {
-		if s.at < now.Unix() {
+		if s.at < now.Unix()-1 {
 			counts = append(counts, s.requests)
 		}
 	}
@@ -85,12 +81,12 @@ func (l *loads) demand(now time.Time, service api.ServiceID) audit.Demand {
 	slices.Sort(counts)
 	// Nearest rank: the smallest value that at least 95 % of the seconds do not exceed.
 	rank := (95*len(counts) + 99) / 100
-	return audit.Demand{Rate: float64(counts[rank-1]), Known: true}
+	return audit.Demand{Rate: math.Round(counts[rank-1]), Known: true}
 }
 
 // success is the share of requests that did not fail over the last span; known is false without traffic.
 func (l *loads) success(now time.Time, service api.ServiceID, span time.Duration) (ratio float64, known bool) {
-	var requests, failed int64
+	var requests, failed float64
 	from := now.Add(-span).Unix()
 	for _, s := range l.seconds[service] {
 		if s.at >= from {
@@ -101,5 +97,5 @@ func (l *loads) success(now time.Time, service api.ServiceID, span time.Duration
 	if requests == 0 {
 		return 0, false
 	}
-	return 1 - float64(failed)/float64(requests), true
+	return 1 - failed/requests, true
 }
