@@ -30,11 +30,15 @@ func tokenCommand(s *streams) *cobra.Command {
   livefire token create --user ci --ttl 1h > token`,
 		Long: "The token alone is on stdout; how long it may be used is on stderr.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !agent && service == "" && user == "" {
+			switch chosen := count([]bool{agent, service != "", user != ""}, true); {
+			case chosen == 0:
 				return usagef(cmd, "one of --agent, --service and --user is required")
-			}
-			if user == "" && site == "" {
+			case chosen > 1:
+				return usagef(cmd, "--agent, --service and --user exclude each other")
+			case user == "" && site == "":
 				return usagef(cmd, "--site is required")
+			case user != "" && site != "":
+				return usagef(cmd, "--site is of join tokens, not of --user")
 			}
 			return s.call(cmd, func(ctx context.Context, c *client.Client) error {
 				if user != "" {
@@ -52,8 +56,6 @@ func tokenCommand(s *streams) *cobra.Command {
 	f.StringVar(&site, "site", "", "site at which the node may join")
 	f.StringVar(&user, "user", "", "a bearer token of this account instead")
 	f.DurationVar(&ttl, "ttl", 0, "how long it may be used (default 10m; 24h with --user)")
-	create.MarkFlagsMutuallyExclusive("agent", "service", "user")
-	create.MarkFlagsMutuallyExclusive("site", "user")
 	return group("token", "One-time join tokens and bearer tokens", `  livefire token create --agent --site eu-west > token
   livefire token create --user ci --ttl 1h > token`, create)
 }

@@ -59,7 +59,7 @@ func (s *streams) check(cmd *cobra.Command, limit time.Duration, out format) err
 	for {
 		list, err := s.checkOnce(cmd)
 		left := limit - time.Since(began)
-		if err == nil && count(list, checkFailed) == 0 || left <= 0 {
+		if err == nil && count(results(list), checkFailed) == 0 || left <= 0 {
 			if err != nil {
 				return err
 			}
@@ -70,7 +70,7 @@ func (s *streams) check(cmd *cobra.Command, limit time.Duration, out format) err
 		}
 		if time.Since(beat) >= 10*time.Second || beat.Equal(began) {
 			beat = time.Now()
-			what := fmt.Sprintf("%d checks to pass", count(list, checkFailed))
+			what := fmt.Sprintf("%d checks to pass", count(results(list), checkFailed))
 			if err != nil {
 				what = "the server"
 			}
@@ -173,14 +173,12 @@ func proxyChecks(st userapi.Status) []checked {
 	return out
 }
 
-func count(list []checked, result string) int {
-	n := 0
-	for _, c := range list {
-		if c.Result == result {
-			n++
-		}
+func results(list []checked) []string {
+	out := make([]string, len(list))
+	for i, c := range list {
+		out[i] = c.Result
 	}
-	return n
+	return out
 }
 
 func (s *streams) printChecks(out format, list []checked, took time.Duration) error {
@@ -192,7 +190,7 @@ func (s *streams) printChecks(out format, list []checked, took time.Duration) er
 	if err := s.print(out, p); err != nil {
 		return err
 	}
-	if count(list, checkFailed) > 0 {
+	if count(results(list), checkFailed) > 0 {
 		return status(ExitNo)
 	}
 	return nil
@@ -210,14 +208,14 @@ func writeChecks(w io.Writer, style view.Style, list []checked, took time.Durati
 		line := fmt.Sprintf("  %s %-43s %s", marks[c.Result], c.Name, c.Detail)
 		fmt.Fprintln(&b, strings.TrimRight(line, " "))
 		if c.Why != "" {
-			fmt.Fprintf(&b, "      why:  %s   %s\n", c.Why, c.Code)
+			fmt.Fprintln(&b, strings.TrimRight(fmt.Sprintf("      why:  %s   %s", c.Why, c.Code), " "))
 		}
 		if c.Fix != "" {
 			fmt.Fprintf(&b, "      fix:  %s\n", c.Fix)
 		}
 	}
-	fmt.Fprintf(&b, "%d checks: %d passed, %d warnings, %d failed, %d unknown in %.1f s\n", len(list), count(list, checkPassed),
-		count(list, checkWarning), count(list, checkFailed), count(list, checkUnknown), took.Seconds())
+	fmt.Fprintf(&b, "%d checks: %d passed, %d warnings, %d failed, %d unknown in %.1f s\n", len(list), count(results(list), checkPassed),
+		count(results(list), checkWarning), count(results(list), checkFailed), count(results(list), checkUnknown), took.Seconds())
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -45,7 +45,6 @@ Asks for the service's name; --yes answers in advance and needs --reason.`
 		fl.StringVar(&f.to, "to", "", "site that takes over")
 		fl.BoolVar(&f.planned, "planned", false, "both sites answer (the default)")
 		fl.BoolVar(&f.unplanned, "unplanned", false, "the site that is left may be lost")
-		c.MarkFlagsMutuallyExclusive("planned", "unplanned")
 	}
 	fl.StringVar(&f.request.Reason, "reason", "", "why, for the log")
 	fl.BoolVar(&f.yes, "yes", false, "do not ask; needs --reason")
@@ -61,6 +60,9 @@ func (s *streams) move(cmd *cobra.Command, verb, service string, f moveFlags) er
 	}
 	if f.yes && f.request.Reason == "" {
 		return usagef(cmd, "--yes needs --reason")
+	}
+	if f.planned && f.unplanned {
+		return usagef(cmd, "--planned and --unplanned exclude each other")
 	}
 	f.request.To, f.request.Unplanned = api.SiteID(f.to), f.unplanned
 	if !f.request.DryRun && !f.yes {

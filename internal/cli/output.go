@@ -263,3 +263,14 @@ func dash(s string) string {
 	}
 	return s
 }
+
+// count is how often v is in the list.
+func count[T comparable](list []T, v T) int {
+	n := 0
+	for _, x := range list {
+		if x == v {
+			n++
+		}
+	}
+	return n
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -132,7 +133,7 @@ func writeStatus(w io.Writer, style view.Style, st userapi.Status, services []st
 	}
 	var rows [][]string
 	for _, v := range st.Services {
-		if len(services) > 0 && !contains(services, string(v.Service)) {
+		if len(services) > 0 && !slices.Contains(services, string(v.Service)) {
 			continue
 		}
 		r := dashed(string(v.Service), patternName(v.Pattern), shares(v.Shares), okPercent(v.Success), ready(v), dash(v.RTA)+" / "+dash(v.RTO), serviceState(style, st, v))
@@ -151,15 +152,6 @@ func writeStatus(w io.Writer, style view.Style, st userapi.Status, services []st
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-func contains(list []string, v string) bool {
-	for _, x := range list {
-		if x == v {
-			return true
-		}
-	}
-	return false
 }
 
 // nodesLine counts the proxies that hold the present epoch.
