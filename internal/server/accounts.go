@@ -18,6 +18,7 @@ import (
 	"github.com/livefire-mesh/livefire/api"
 	"github.com/livefire-mesh/livefire/internal/mesh/identity"
 	"github.com/livefire-mesh/livefire/internal/mesh/xdsserver"
+	"github.com/livefire-mesh/livefire/internal/nodeapi"
 	"github.com/livefire-mesh/livefire/internal/recovery/route"
 	"github.com/livefire-mesh/livefire/internal/server/httpapi"
 	"github.com/livefire-mesh/livefire/internal/userapi"
@@ -149,6 +150,11 @@ func (s *server) events() xdsserver.Events {
 				go func() {
 					tell("nack", l.Nacked(context.Background(), node, fmt.Sprintf("%s %v: %s", typeURL, names, message)))
 				}()
+			}
+		},
+		Load: func(_ api.NodeID, load []nodeapi.Load) {
+			if l, err := s.loop(); err == nil {
+				go func() { tell("load", l.Load(context.Background(), load)) }()
 			}
 		},
 		OrderLost: func(node api.NodeID, name, reason string) {

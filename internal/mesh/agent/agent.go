@@ -124,7 +124,12 @@ func (a *agent) probeTarget(service api.ServiceID) (string, bool) {
 }
 
 func (a *agent) uploadChunk(ctx context.Context, order string, chunk int64, data []byte) error {
-	return a.member.Client.Samples(ctx, nodeapi.Samples{Order: order, Chunk: chunk, SHA256: sha256Hex(data)}, data)
+	err := a.member.Client.Samples(ctx, nodeapi.Samples{Order: order, Chunk: chunk, SHA256: sha256Hex(data)}, data)
+	if api.KindOf(err) == api.NotFound {
+		// The run is over: nobody will ever want these samples. The prober sets them aside instead of trying for ever.
+		return api.Errorf(api.Invalid, order, "%v", err)
+	}
+	return err
 }
 
 // serve runs the parts until ctx ends.

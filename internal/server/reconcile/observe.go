@@ -119,6 +119,17 @@ func (l *Loop) Health(ctx context.Context, n Node, h nodeapi.Health) error {
 	})
 }
 
+// Load takes a load report of a client that speaks only xDS (LRS).
+func (l *Loop) Load(ctx context.Context, load []nodeapi.Load) error {
+	return l.do(ctx, func(context.Context) error {
+		now := l.cfg.Clock()
+		for _, x := range load {
+			l.loads.add(now, x)
+		}
+		return nil
+	})
+}
+
 // reflexes records what a proxy did by itself since its last report.
 func (l *Loop) reflexes(ctx context.Context, n Node, moves []nodeapi.Reflex) error {
 	f := l.facts(n.ID)
