@@ -285,8 +285,8 @@ func objectiveText(o Objective) string {
 	if o.Actual == "" {
 		return "not measured"
 	}
-	actual, want := o.Actual, o.Objective
-	less, more := relation(o.Verdict), ""
+	var actual, want string
+	less := relation(o.Verdict)
 	switch o.Name {
 	case "success", "error-budget":
 		var a, w float64
@@ -308,7 +308,7 @@ func objectiveText(o Objective) string {
 	if less == "" {
 		less = "?"
 	}
-	return strings.TrimSpace(actual + " " + less + " " + want + more)
+	return actual + " " + less + " " + want
 }
 
 func (t *textWriter) objective(_ Service, o Objective, label, scope string) {

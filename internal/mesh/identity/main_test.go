@@ -97,7 +97,7 @@ func sign(t *testing.T, template, parent *x509.Certificate, key, by *ecdsa.Priva
 
 // handshake connects two configurations and returns what each side says, and what the server learned. The client reads once:
 // with TLS 1.3 it hears of a refusal only then.
-func handshake(t *testing.T, client, server *tls.Config) (clientErr, serverErr error, cs tls.ConnectionState) {
+func handshake(t *testing.T, client, server *tls.Config) (cs tls.ConnectionState, clientErr, serverErr error) {
 	t.Helper()
 	a, b := connected(t)
 	defer a.Close()
@@ -123,7 +123,7 @@ func handshake(t *testing.T, client, server *tls.Config) (clientErr, serverErr e
 	}
 	_ = a.Close() // ends a server that still waits
 	<-done
-	return clientErr, serverErr, cs
+	return cs, clientErr, serverErr
 }
 
 // connected is a connection over loopback. Not a net.Pipe: that has no buffer, and a refusal, which one side writes while the

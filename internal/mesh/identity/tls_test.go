@@ -55,25 +55,25 @@ func TestPeersAreRefusedWithAReason(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			self := NewSource(issue(t, ca, payments))
-			_, asServer, cs := handshake(t, showing(tt.cert), ServerTLS(self, tt.accept))
+			cs, _, asServer := handshake(t, showing(tt.cert), ServerTLS(self, tt.accept))
 			check(t, "the server", asServer, tt.want)
 			if id, err := PeerID(cs); tt.want == "" && (err != nil || id != orders) {
 				t.Errorf("PeerID = %s, %v, want %s", id, err, orders)
 			}
-			_, asServer, _ = handshake(t, showing(tt.cert), OptionalTLS(self, tt.accept))
+			_, _, asServer = handshake(t, showing(tt.cert), OptionalTLS(self, tt.accept))
 			check(t, "the server with optional certificates", asServer, tt.want)
 
 			var expect []func(ID) error
 			if tt.accept != nil {
 				expect = append(expect, tt.accept)
 			}
-			asClient, _, _ := handshake(t, ClientTLS(self, expect...), showing(tt.cert))
+			_, asClient, _ := handshake(t, ClientTLS(self, expect...), showing(tt.cert))
 			check(t, "the client", asClient, tt.want)
 			bare, err := RootsTLS(domain, ca.Roots(), expect...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			asClient, _, _ = handshake(t, bare, showing(tt.cert))
+			_, asClient, _ = handshake(t, bare, showing(tt.cert))
 			check(t, "the client without a certificate", asClient, tt.want)
 		})
 	}
@@ -93,9 +93,9 @@ func TestClientCertificateIsRequiredOrOptional(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err, _ = handshake(t, bare, ServerTLS(self, nil))
+	_, _, err = handshake(t, bare, ServerTLS(self, nil))
 	check(t, "the server", err, NoCertificate)
-	clientErr, err, cs := handshake(t, bare, OptionalTLS(self, nil))
+	cs, clientErr, err := handshake(t, bare, OptionalTLS(self, nil))
 	if clientErr != nil || err != nil {
 		t.Errorf("handshake without a certificate = %v, %v", clientErr, err)
 	}
@@ -107,7 +107,7 @@ func TestClientCertificateIsRequiredOrOptional(t *testing.T) {
 func TestBothSidesProveThemselves(t *testing.T) {
 	ca := newCA(t, domain, time.Now())
 	client, server := NewSource(issue(t, ca, payments)), NewSource(issue(t, ca, orders))
-	clientErr, serverErr, cs := handshake(t, ClientTLS(client, Exactly(orders)), ServerTLS(server, Exactly(payments)))
+	cs, clientErr, serverErr := handshake(t, ClientTLS(client, Exactly(orders)), ServerTLS(server, Exactly(payments)))
 	if clientErr != nil || serverErr != nil {
 		t.Fatalf("handshake = %v, %v", clientErr, serverErr)
 	}
@@ -116,7 +116,7 @@ func TestBothSidesProveThemselves(t *testing.T) {
 	}
 	old := ClientTLS(client)
 	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
-	if clientErr, serverErr, _ := handshake(t, old, ServerTLS(server, nil)); clientErr == nil || serverErr == nil {
+	if _, clientErr, serverErr := handshake(t, old, ServerTLS(server, nil)); clientErr == nil || serverErr == nil {
 		t.Errorf("TLS 1.2 handshake = %v, %v, want both refused", clientErr, serverErr)
 	}
 }
@@ -149,7 +149,7 @@ func TestFingerprintNamesTheServersAuthority(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		clientErr, _, _ := handshake(t, cfg, showing(tt.cert))
+		_, clientErr, _ := handshake(t, cfg, showing(tt.cert))
 		check(t, tt.name+": the client", clientErr, tt.want)
 	}
 	for _, bad := range []string{"", "00", strings.ToUpper(ca.Fingerprint()), ca.Fingerprint() + "00", strings.Repeat("x", 64)} {

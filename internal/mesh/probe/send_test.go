@@ -34,7 +34,7 @@ func TestAnswerDecidesTheClass(t *testing.T) {
 			w.Header().Set("x-livefire-shed", "1")
 			w.WriteHeader(503)
 		}, sample.Sample{Class: sample.Shed, Code: 503}},
-		{"redirect is an answer", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", 302) }, sample.Sample{Class: sample.OK, Code: 302}},
+		{"redirect is an answer", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", http.StatusFound) }, sample.Sample{Class: sample.OK, Code: 302}},
 		{"reset", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, sample.Sample{Class: sample.Reset}},
 		{"cut off", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "100")

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"syscall"
 	"time"
 
@@ -75,7 +74,6 @@ func dialError(ctx context.Context, err error) error {
 type expiring struct {
 	*tls.Conn
 	timer *time.Timer
-	once  sync.Once
 }
 
 func newExpiring(c *tls.Conn, state tls.ConnectionState) *expiring {
