@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/livefire-mesh/livefire/internal/mesh/freeport"
 )
 
 const markEnv = "LIVEFIRE_E2E_MARK"
@@ -29,6 +31,8 @@ type rig struct {
 	env   []string
 	ports []string // addresses that must be closed at the end
 	procs []*proc
+
+	reserved []freeport.Reservation // for the next process
 }
 
 func newRig(t *testing.T) *rig {
@@ -171,6 +175,10 @@ func (r *rig) start(name, program string, args ...string) *proc {
 	p.cmd.Stdout, p.cmd.Stderr = out, errs
 	p.cmd.Dir = r.empty[len(r.empty)-1]
 	p.cmd.Env = r.env
+	for _, port := range r.reserved {
+		port.Release()
+	}
+	r.reserved = nil
 	p.started = time.Now()
 	if err := p.cmd.Start(); err != nil {
 		r.t.Fatalf("start %s: %v", name, err)
