@@ -209,8 +209,11 @@ func (l *Loop) stateEntries(r *run, from drill.Name) []ledger.Entry {
 	if from == drill.Approved {
 		out = append(out, l.entry(record.TableCommitted, "server", fmt.Sprintf("epoch/%d", l.table.Epoch), l.tableRecord(l.table, "in force when the run started")))
 	}
-	if r.state() == drill.Proposed || r.state() == drill.Approved || r.state() == drill.Scheduled {
-		return out // nothing is measured yet
+	switch r.state() {
+	case drill.Baseline, drill.Injecting, drill.Holding, drill.Reverting:
+	default:
+		// Nothing is measured yet, or no longer: nodes that the drill has just started again do not know their clocks well.
+		return out
 	}
 	offsets := record.ClockOffsets{Nodes: []record.ClockOffset{}}
 	for _, node := range sortedKeys(l.nodes) {
