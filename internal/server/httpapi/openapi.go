@@ -79,6 +79,9 @@ func (s *Server) describe(op operation, schemas object) object {
 	if op.In != nil {
 		d["requestBody"] = object{"content": object{"application/json": object{"schema": schemaOf(op.In, schemas)}}}
 	}
+	if op.Large {
+		d["requestBody"] = object{"required": true, "content": object{"application/octet-stream": object{"schema": object{"type": "string", "format": "binary"}}}}
+	}
 	answer := object{"description": "done"}
 	if op.Out != nil {
 		mediaType := "application/json"

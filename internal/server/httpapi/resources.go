@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/livefire-mesh/livefire/api"
@@ -291,6 +292,14 @@ func (s *Server) stored(ctx context.Context) (api.ResourceSet, error) {
 }
 
 func decodeObject(i int, raw json.RawMessage) (api.Object, error) {
+	var written struct {
+		api.Type
+		Metadata struct{ Name string }
+	}
+	// Whose kind it is comes before whether it is right; what cannot be read here is refused below, with its position.
+	if json.Unmarshal(raw, &written) == nil && slices.Contains(api.Kinds(), written.Kind) && !operatorKinds[written.Kind] {
+		return nil, api.Errorf(api.Denied, string(written.Kind)+"/"+written.Metadata.Name, "the server alone writes this kind")
+	}
 	docs, err := api.Decode("request["+strconv.Itoa(i)+"]", raw)
 	if err != nil {
 		return nil, err
