@@ -1,4 +1,4 @@
-// Package docs_test checks the pages against the repository: links lead somewhere, and metrics are listed as they are.
+// Package docs checks the pages against the repository: links lead somewhere, and metrics are listed as they are.
 package docs_test
 
 import (

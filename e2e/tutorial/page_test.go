@@ -1,6 +1,6 @@
 //go:build e2e
 
-// Package tutorial_test executes docs/tutorial.md as a reader would, without a terminal, and compares what it prints
+// Package tutorial executes docs/tutorial.md as a reader would, without a terminal, and compares what it prints
 // with what the page promises.
 package tutorial_test
 
