@@ -41,24 +41,30 @@ func began(t *testing.T, pid int) time.Time {
 	return time.Now().Add(time.Duration(ticks)*10*time.Millisecond - time.Duration(ts.Nano()))
 }
 
-// rss is the resident memory of a process in bytes.
-func rss(t *testing.T, pid int) int64 {
+// rss is the resident memory of a process in MB: all of it, what is its own, and pages of files.
+func rss(t *testing.T, pid int) (all, own, file float64) {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kib, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+		for name, to := range map[string]*float64{"VmRSS:": &all, "RssAnon:": &own, "RssFile:": &file} {
+			rest, ok := strings.CutPrefix(line, name)
+			if !ok {
+				continue
+			}
+			kib, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
 			if err != nil {
 				t.Fatal(err)
 			}
-			return kib << 10
+			*to = kib * 1024 / 1e6
 		}
 	}
-	t.Fatalf("pid %d has no VmRSS", pid)
-	return 0
+	if all == 0 {
+		t.Fatalf("pid %d has no VmRSS", pid)
+	}
+	return all, own, file
 }
 
 // pidfd of a process that the test will wait for.
