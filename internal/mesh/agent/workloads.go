@@ -11,7 +11,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/livefire-mesh/livefire/api"
-	"github.com/livefire-mesh/livefire/internal/freeport"
+	"github.com/livefire-mesh/livefire/internal/mesh/freeport"
 )
 
 // Workloads is the file of --run: what an agent starts on its host. It is not a resource.
