@@ -17,6 +17,7 @@ const (
 	flagTerminated = "UC"   // connection ended before the answer
 	flagTimeout    = "UT"   // the request's timeout
 	flagOverflow   = "UO"   // a limit of connections, pending or requests
+	flagShed       = "RL"   // more than the workload's capacity
 	flagRetries    = "URX"  // every attempt failed
 	flagGone       = "DC"   // the caller has gone
 	flagProtocol   = "DPE"  // the caller broke HTTP/1.1

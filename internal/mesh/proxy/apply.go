@@ -17,8 +17,8 @@ const drainSpan = 30 * time.Second
 // Apply puts a table in force: when it returns nil, every new request uses it. Requests in flight keep theirs.
 //
 // It refuses (Conflict), and keeps the table in force, when t is older than that, or when t leaves a service without any
-// endpoint while one of them is alive here. A service that t lists as a problem and does not contain keeps its last
-// version. The same epoch may be applied again.
+// endpoint while one of them is alive here. A service that t does not contain but has a problem with keeps its last
+// version, unless it is gone. The same epoch may be applied again.
 func (p *Proxy) Apply(t route.Table) error {
 	p.applying.Lock()
 	defer p.applying.Unlock()
@@ -58,9 +58,8 @@ func (p *Proxy) accept(old *view, t route.Table) (route.Table, error) {
 	for _, s := range old.services {
 		name := s.spec.Name
 		i := slices.IndexFunc(t.Services, func(x route.Service) bool { return x.Name == name })
-		problem := slices.ContainsFunc(t.Problems, func(x route.Problem) bool { return x.Service == name })
 		switch {
-		case i < 0 && problem:
+		case i < 0 && t.Keeps(name):
 			t.Services = append(t.Services, s.spec)
 		case i < 0 && !empty:
 			// deleted, or no longer ours to call
@@ -92,6 +91,9 @@ func (p *Proxy) build(old *view, t route.Table, kept map[endpointKey]*endpoint, 
 			}
 		}
 		if s.sites == nil {
+			if own, ok := p.own(spec); ok {
+				s.admit = spec.Shed * own.Capacity
+			}
 			for _, st := range spec.Sites {
 				s.sites = append(s.sites, site{spec: st, endpoints: p.endpointsOf(spec, st, now)})
 			}

@@ -2,8 +2,8 @@
 //
 // New binds the listeners, Apply puts a routing table in force, Run serves until its context ends. A request keeps the
 // table it started with. The packages below hold what can be decided without a socket: balance (which site, which
-// endpoint), outlier (who is ejected, for how long), retry (whether to try again, and the budget), http1 (framing and
-// connections).
+// endpoint), outlier (who is ejected, for how long), retry (whether to try again, and the budget), shed (what a workload
+// takes), http1 (framing and connections).
 //
 //	local application --plaintext--> outbound: table -> site -> endpoint -> attempt, retry --mutual TLS--> peer sidecar
 //	peer sidecar --mutual TLS--> inbound: identity -> rule -> limit --plaintext--> local application

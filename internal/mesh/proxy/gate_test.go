@@ -38,6 +38,7 @@ func (g *gate) open(t testing.TB) {
 	}
 	g.mu.Lock()
 	g.addr, g.l = l.Addr().String(), l
+	life := g.life // a listener has one; what it accepts while it is killed dies with it
 	g.mu.Unlock()
 	g.wg.Go(func() {
 		for {
@@ -45,9 +46,6 @@ func (g *gate) open(t testing.TB) {
 			if err != nil {
 				return
 			}
-			g.mu.Lock()
-			life := g.life
-			g.mu.Unlock()
 			g.wg.Go(func() { g.serve(c, life) })
 		}
 	})

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/livefire-mesh/livefire/internal/mesh/proxy/http1"
 	"github.com/livefire-mesh/livefire/internal/mesh/proxy/retry"
+	"github.com/livefire-mesh/livefire/internal/recovery/route"
 )
 
 // serveInbound carries one request of a peer to the local application, if a rule allows it. The application sees no
@@ -57,15 +59,27 @@ func (p *Proxy) self(s *service) string {
 	n := p.cfg.Node
 	version := p.cfg.Version
 	if s != nil {
-		for _, st := range s.spec.Sites {
-			for _, e := range st.Endpoints {
-				if st.Name == n.Site && e.Workload == n.Workload && e.Version != "" {
-					version = e.Version
-				}
-			}
+		if e, ok := p.own(s.spec); ok && e.Version != "" {
+			version = e.Version
 		}
 	}
 	return workloadOf(n.Site, n.Workload, version)
+}
+
+// own is the endpoint of the workload beside this proxy; ok is false if the service has none.
+func (p *Proxy) own(s route.Service) (e route.Endpoint, ok bool) {
+	n := p.cfg.Node
+	if s.Name != n.Service {
+		return e, false
+	}
+	for _, st := range s.Sites {
+		for _, e := range st.Endpoints {
+			if st.Name == n.Site && e.Workload == n.Workload {
+				return e, true
+			}
+		}
+	}
+	return e, false
 }
 
 // serveHealth answers for the application's health. Any identity of the trust domain may ask, beyond every limit: an
@@ -78,7 +92,7 @@ func (x *exchange) serveHealth(s *service, peer string) {
 	x.forward(s, peer, 0)
 }
 
-// admit holds the limits of the service.
+// admit holds the limits of the service, and of the workload: what it cannot carry is shed, never queued.
 func (x *exchange) admit(s *service, peer string) {
 	if x.conn.over {
 		x.w.Header().Set("Connection", "close")
@@ -90,6 +104,14 @@ func (x *exchange) admit(s *service, peer string) {
 	defer s.run.requests.Add(-1)
 	if limits.Requests > 0 && n > int64(limits.Requests) {
 		x.reply(http.StatusServiceUnavailable, flagOverflow, "too many requests in flight")
+		return
+	}
+	if !s.run.admitted.Admit(time.Now(), s.admit) {
+		h := x.w.Header()
+		h.Set(headerShed, "1")
+		h.Set("Retry-After", "1")
+		h.Set("X-Envoy-Ratelimited", "true")
+		x.reply(http.StatusServiceUnavailable, flagShed, "more requests than this workload has capacity for")
 		return
 	}
 	x.forward(s, peer, limits.Connections)

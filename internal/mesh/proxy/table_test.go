@@ -58,6 +58,12 @@ func TestSwapUnderLoadFailsNothing(t *testing.T) {
 	}
 }
 
+// withProblem says that something is wrong with a service that the table does not contain.
+func withProblem(tbl route.Table, name api.ServiceID, gone bool) route.Table {
+	tbl.Problems = append(tbl.Problems, route.Problem{Service: name, Code: "LF0001", Gone: gone})
+	return tbl
+}
+
 func TestTablesThatMustNotComeIntoForce(t *testing.T) {
 	m, c, w := pair(t)
 	sites := []siteSpec{{name: "eu", share: route.Whole, workloads: []*workload{w}}}
@@ -74,7 +80,8 @@ func TestTablesThatMustNotComeIntoForce(t *testing.T) {
 		{"empty", route.Table{Epoch: 6}, false},
 		{"service has a problem", route.Table{Epoch: 6, Problems: []route.Problem{{Service: "payments", Code: "LF0001"}}}, true},
 		{"newer", table(7, "payments", sites), true},
-		{"service deleted, another there", table(8, "orders", sites), true},
+		{"another there, this one with a problem", withProblem(table(7, "orders", sites), "payments", false), true},
+		{"service deleted, another there", withProblem(table(8, "orders", sites), "payments", true), true},
 	} {
 		before := c.proxy.Epoch()
 		err := c.proxy.Apply(tt.tbl)

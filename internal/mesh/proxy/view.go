@@ -11,6 +11,7 @@ import (
 	"github.com/livefire-mesh/livefire/api"
 	"github.com/livefire-mesh/livefire/internal/mesh/proxy/balance"
 	"github.com/livefire-mesh/livefire/internal/mesh/proxy/retry"
+	"github.com/livefire-mesh/livefire/internal/mesh/proxy/shed"
 	"github.com/livefire-mesh/livefire/internal/recovery/route"
 )
 
@@ -29,6 +30,7 @@ type service struct {
 	spec  route.Service
 	sites []site
 	run   *serviceRun
+	admit float64 // requests per second that the workload beside this proxy takes; 0 = no limit
 
 	mu    sync.Mutex // guards latch
 	latch balance.Latch
@@ -44,6 +46,7 @@ type serviceRun struct {
 	budget   retry.Budget
 	requests atomic.Int64 // in flight
 	pending  atomic.Int64 // waiting for a connection
+	admitted shed.Bucket
 }
 
 // lookup finds the service that a Host field means.

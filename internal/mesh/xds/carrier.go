@@ -23,20 +23,22 @@ type carrierMetadata struct {
 	Epoch        string             `json:"epoch"`
 	Digest       string             `json:"digest"`
 	Capabilities route.Capabilities `json:"capabilities"`
+	Problems     []route.Problem    `json:"problems,omitempty"`
 }
 
 type carrier struct {
-	epoch  route.Epoch
-	digest string
-	caps   route.Capabilities
+	epoch    route.Epoch
+	digest   string
+	caps     route.Capabilities
+	problems []route.Problem
 }
 
 // addCarrier comes last: its digest covers everything else. The carrier of our own proxy is an API listener, which
 // has no socket; it names the shared routes, which hold what every service is, even if there is no outbound listener.
-func addCarrier(out Resources, epoch route.Epoch, caps route.Capabilities) error {
+func addCarrier(out Resources, c carrier) error {
 	var m proto.Message
-	md := carrierMetadata{Epoch: strconv.FormatUint(uint64(epoch), 10), Digest: digest(out), Capabilities: caps}
-	switch caps.Kind {
+	md := carrierMetadata{Epoch: strconv.FormatUint(uint64(c.epoch), 10), Digest: digest(out), Capabilities: c.caps, Problems: c.problems}
+	switch c.caps.Kind {
 	case KindGRPC: // asks for its targets by name and would never ask for the carrier
 		return nil
 	case KindEnvoy:
@@ -78,7 +80,7 @@ func readCarrier(r Resources) (carrier, error) {
 	if err != nil {
 		return carrier{}, fmt.Errorf("read epoch of %s: %w", Carrier, err)
 	}
-	return carrier{route.Epoch(epoch), md.Digest, md.Capabilities}, nil
+	return carrier{route.Epoch(epoch), md.Digest, md.Capabilities, md.Problems}, nil
 }
 
 // References are the names of a type that the resources of r refer to: endpoints of clusters, routes of
@@ -138,5 +140,5 @@ func Seal(r Resources) error {
 	if err != nil {
 		return err
 	}
-	return addCarrier(r, c.epoch, c.caps) // replaces it
+	return addCarrier(r, c) // replaces it
 }

@@ -45,7 +45,7 @@ func Decode(r Resources) (route.Table, route.Capabilities, error) {
 	if err := x.Body.UnmarshalTo(&rc); err != nil {
 		return route.Table{}, route.Capabilities{}, fmt.Errorf("open %s: %w", outboundName, err)
 	}
-	t := route.Table{Epoch: c.epoch}
+	t := route.Table{Epoch: c.epoch, Problems: c.problems}
 	sites := sitesByService(r)
 	bad := map[api.ServiceID]error{}
 	for _, vh := range rc.GetVirtualHosts() {

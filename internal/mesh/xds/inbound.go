@@ -183,7 +183,7 @@ func rateLimit(perSecond float64) *ratelimitv3.LocalRateLimit {
 		FilterEnabled:  all,
 		FilterEnforced: all,
 		ResponseHeadersToAdd: []*corev3.HeaderValueOption{
-			header(headerShed, "capacity"), header("retry-after", "1"), header("x-envoy-ratelimited", "true"),
+			header(headerShed, "1"), header("retry-after", "1"), header("x-envoy-ratelimited", "true"),
 		},
 	}
 }

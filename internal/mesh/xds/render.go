@@ -34,7 +34,8 @@ type named struct {
 }
 
 // Render translates the part of a table that a node holds (t is already narrowed by route.Table.For). It never
-// renders a site that residency excludes. Table problems do not travel.
+// renders a site that residency excludes. The problems of the table travel with it, and those of services that were left
+// out here: whoever holds an earlier version of such a service keeps that.
 func Render(t route.Table, n route.Node, caps route.Capabilities) (Resources, []route.Problem) {
 	return NewRenderer(t).render(t, n, caps)
 }
@@ -42,6 +43,7 @@ func Render(t route.Table, n route.Node, caps route.Capabilities) (Resources, []
 func (r *Renderer) render(t route.Table, n route.Node, caps route.Capabilities) (Resources, []route.Problem) {
 	out := Resources{}
 	var problems []route.Problem
+	carried := slices.Clone(t.Problems)
 	outbound := &routev3.RouteConfiguration{Name: outboundName}
 	hosts := map[string]api.ServiceID{} // lower-case domain -> owner
 	for _, s := range t.Services {
@@ -58,6 +60,7 @@ func (r *Renderer) render(t route.Table, n route.Node, caps route.Capabilities) 
 		}
 		if err != nil {
 			problems = append(problems, refused(s.Name, err))
+			carried = append(carried, refused(s.Name, err))
 			continue
 		}
 		if why := r.kept[s.Name]; why != nil {
@@ -75,7 +78,7 @@ func (r *Renderer) render(t route.Table, n route.Node, caps route.Capabilities) 
 	if caps.Kind != KindGRPC {
 		problems = append(problems, addShared(out, t, n, caps, outbound)...)
 	}
-	if err := addCarrier(out, t.Epoch, caps); err != nil {
+	if err := addCarrier(out, carrier{epoch: t.Epoch, caps: caps, problems: carried}); err != nil {
 		panic(fmt.Sprintf("internal error: carrier of epoch %d: %v", t.Epoch, err)) // built from numbers and our own texts
 	}
 	return out, problems

@@ -83,6 +83,11 @@ func randomTable(rnd *rand.Rand) route.Table {
 	for i := range rnd.IntN(5) {
 		t.Services = append(t.Services, randomService(rnd, api.ServiceID(fmt.Sprintf("svc-%d", i))))
 	}
+	for range rnd.IntN(3) {
+		t.Problems = append(t.Problems, route.Problem{
+			Service: api.ServiceID(fmt.Sprintf("svc-%d", rnd.IntN(9))), Code: "LF2122", Message: "keep \"one\"\n", Gone: rnd.IntN(2) == 0,
+		})
+	}
 	return t
 }
 
@@ -230,6 +235,9 @@ func TestBadServiceNeverTakesAnotherAway(t *testing.T) {
 		got, _, err := Decode(r)
 		if err != nil || len(got.Services) != 2 {
 			t.Errorf("%s: Decode = %d services, %v; want the 2 others", name, len(got.Services), err)
+		}
+		if !got.Keeps("payments") {
+			t.Errorf("%s: problems that travel = %v; whoever has payments must hear why it is absent, and keep it", name, got.Problems)
 		}
 		if err := Complete(r); err != nil {
 			t.Errorf("%s: Complete = %v", name, err)

@@ -281,7 +281,8 @@ func (b *builder) checkReferences() {
 }
 
 func (b *builder) problem(service api.ServiceID, code, format string, args ...any) {
-	b.problems = append(b.problems, route.Problem{Service: service, Code: code, Message: fmt.Sprintf(format, args...)})
+	_, exists := b.services[service]
+	b.problems = append(b.problems, route.Problem{Service: service, Code: code, Message: fmt.Sprintf(format, args...), Gone: !exists})
 }
 
 func (b *builder) sortedProblems() []route.Problem {

@@ -285,6 +285,12 @@ func TestBadInputIsKeptAside(t *testing.T) {
 			t.Errorf("%s: problems %v, want %s", name, got, code)
 		}
 	}
+	for _, p := range tbl.Problems {
+		// What is gone is kept by nobody, so a pattern that was left behind cannot keep its service alive.
+		if gone := p.Service == "nobody"; p.Gone != gone {
+			t.Errorf("%s: gone = %t, want %t", p.Service, p.Gone, gone)
+		}
+	}
 	if len(tbl.Problems) != len(want) {
 		t.Errorf("problems: %+v", tbl.Problems)
 	}

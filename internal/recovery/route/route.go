@@ -28,7 +28,8 @@ const Whole Weight = 10_000
 //
 //  1. Services are sorted by name, their sites by (Priority, Name), their endpoints by Workload.
 //  2. Within a service, the shares of its sites add up to Whole, unless no site may be routed to (all zero).
-//  3. A service that could not be built is absent and listed in Problems; the others are unaffected.
+//  3. A service that could not be built is absent and listed in Problems; whoever holds an earlier version keeps that
+//     (Keeps). The others are unaffected.
 type Table struct {
 	Epoch    Epoch     `json:"epoch"`
 	Services []Service `json:"services"`
@@ -40,6 +41,8 @@ type Problem struct {
 	Service api.ServiceID `json:"service"`
 	Code    string        `json:"code"` // LFnnnn
 	Message string        `json:"message"`
+	// Gone: the service itself was deleted, or never was. Nobody keeps anything of it.
+	Gone bool `json:"gone,omitempty"`
 }
 
 // Service is everything that a data plane needs to know about one service.
@@ -135,14 +138,31 @@ type Capabilities struct {
 
 // For is the part of the table that a node must hold: its own service (to check its peers at other sites and
 // to know who may call it) and every service that its identity may call. The epoch stays.
+//
+// It has the problems of those services, and of every service that is absent: the node may hold an earlier version of
+// that one, and must hear that it is not to be dropped.
 func (t Table) For(n Node) Table {
 	out := Table{Epoch: t.Epoch}
+	others := map[api.ServiceID]bool{}
 	for _, s := range t.Services {
 		if s.Name == n.Service || s.MayBeCalledBy(n.Identity) {
 			out.Services = append(out.Services, s)
+		} else {
+			others[s.Name] = true
+		}
+	}
+	for _, p := range t.Problems {
+		if !others[p.Service] {
+			out.Problems = append(out.Problems, p)
 		}
 	}
 	return out
+}
+
+// Keeps says whether whoever holds an earlier version of an absent service must keep it: the service has a problem and
+// was not deleted.
+func (t Table) Keeps(name api.ServiceID) bool {
+	return slices.ContainsFunc(t.Problems, func(p Problem) bool { return p.Service == name && !p.Gone })
 }
 
 // MayBeCalledBy says whether any rule of the service names the identity (methods and paths aside).

@@ -79,6 +79,30 @@ func TestForKeepsTheOwnServiceAndThoseItMayCall(t *testing.T) {
 	}
 }
 
+// "A service with problems keeps its last good version": whoever held it must hear of them.
+func TestForKeepsTheProblemsOfWhatTheNodeHoldsOrMayHaveHeld(t *testing.T) {
+	caller := "spiffe://demo.livefire/site/client/service/caller"
+	problem := func(name api.ServiceID) Problem {
+		return Problem{Service: name, Code: "LF2122", Message: "of " + string(name)}
+	}
+	gone := problem("deleted")
+	gone.Gone = true
+	tbl := Table{
+		Epoch:    7,
+		Services: []Service{{Name: "caller"}, {Name: "orders", Callers: []api.AllowRule{{Identity: caller}}}, {Name: "payments"}},
+		Problems: []Problem{problem("absent"), problem("caller"), gone, problem("orders"), problem("payments")},
+	}
+	got := tbl.For(Node{ID: "n", Service: "caller", Identity: caller})
+	if d := cmp.Diff(tbl.Problems[:4], got.Problems); d != "" {
+		t.Errorf("all but those of payments, which it does not hold: %s", d)
+	}
+	for name, want := range map[api.ServiceID]bool{"absent": true, "deleted": false, "payments": false, "other": false} {
+		if got.Keeps(name) != want {
+			t.Errorf("Keeps(%s) = %t, want %t", name, !want, want)
+		}
+	}
+}
+
 func TestMatchIdentityElementByElement(t *testing.T) {
 	for _, tt := range []struct {
 		pattern, id string
