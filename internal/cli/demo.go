@@ -39,7 +39,7 @@ Exit status: 0 when the run ended with the verdict that the scenario expects; ot
 			if err := linuxOnly(cmd.CommandPath()); err != nil {
 				return err
 			}
-			s.note("livefire demo: two sites, real processes, one drill: about two minutes (with `go run` the first build takes a minute or two more)\n")
+			s.note("livefire demo: two sites, real processes, one drill, about 40 s (with `go run` the first build takes a minute or two)\n")
 			o.Out, o.Progress, o.Style, o.JSON = s.out, s.err, s.style(s.err), out == "json"
 			res, err := demo.Run(cmd.Context(), o)
 			return demoStatus(res, err)
