@@ -169,5 +169,5 @@ func writeVerdict(w io.Writer, sum userapi.RunSummary) error {
 func newWatch(s *streams, c *client.Client, run userapi.Run, out format) *watch {
 	v := view.NewDrill(s.err, s.style(s.err), run.Proposal)
 	return &watch{s: s, c: c, id: run.Run.Metadata.Name, out: out, view: v, state: run.Run.Status.State, missing: slices.Clone(run.Missing),
-		seen: -1, shown: map[api.ServiceID]time.Time{}}
+		grace: detachWith, seen: -1, shown: map[api.ServiceID]time.Time{}}
 }

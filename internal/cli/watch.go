@@ -42,6 +42,7 @@ type watch struct {
 	interrupts <-chan os.Signal
 	mine       bool          // Ctrl-C aborts the run, not only the watch
 	limit      time.Duration // for the approvals; 0 = none
+	grace      time.Duration // for telling the server of an abort before detaching
 	view       *view.Drill
 
 	accepted atomic.Bool // the server has taken the abort
@@ -92,7 +93,7 @@ func (w *watch) ended(err error) error {
 // detach leaves the restoring to the server, once the server knows of it.
 func (w *watch) detach() error {
 	if !w.accepted.Load() {
-		ctx, cancel := context.WithTimeout(context.Background(), detachWith)
+		ctx, cancel := context.WithTimeout(context.Background(), w.grace)
 		defer cancel()
 		if err := w.abort(ctx); err != nil {
 			w.s.note("detached, and the server was NOT told to abort: %v\nEvery fault ends with its lease. Next: livefire drill abort %s --reason TEXT\n", err, w.id)
