@@ -21,7 +21,7 @@ unit: ## all tests without a build tag, with the race detector
 	./scripts/stage unit $(GO) test -race -timeout 15m ./...
 
 e2e: ## real processes, real Envoy, the tutorial
-	./scripts/stage e2e $(GO) test -tags e2e -count 1 -timeout 30m -p 1 -v ./e2e/...
+	./scripts/stage e2e $(GO) test -tags e2e -count 1 -timeout 30m -p 1 -v ./e2e/... ./internal/mesh/xdsserver
 
 test: ## install what the tests need, then everything
 	./scripts/stage install ./scripts/install-test-tools

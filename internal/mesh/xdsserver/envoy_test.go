@@ -1,7 +1,10 @@
+//go:build e2e
+
 package xdsserver
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -142,13 +145,23 @@ func (r *envoyRig) get(host string) (*http.Response, string, error) {
 	return resp, string(b), err
 }
 
-// TestRealEnvoy runs an Envoy 1.40, whose path is in LIVEFIRE_ENVOY, as a client of this server.
-func TestRealEnvoy(t *testing.T) {
-	binary := os.Getenv("LIVEFIRE_ENVOY")
-	if binary == "" {
-		t.Skip("LIVEFIRE_ENVOY is not set")
+// envoyBinary is the Envoy of scripts/install-test-tools, or the one that LIVEFIRE_ENVOY names.
+func envoyBinary(t *testing.T) string {
+	t.Helper()
+	path := cmp.Or(os.Getenv("LIVEFIRE_ENVOY"), "../../../.tools/envoy/bin/envoy")
+	path, err := filepath.Abs(path)
+	if err == nil {
+		_, err = os.Stat(path)
 	}
-	r := newEnvoyRig(t, binary)
+	if err != nil {
+		t.Fatalf("no Envoy: %v; run scripts/install-test-tools", err)
+	}
+	return path
+}
+
+// TestRealEnvoy runs an Envoy 1.40 as a client of this server.
+func TestRealEnvoy(t *testing.T) {
+	r := newEnvoyRig(t, envoyBinary(t))
 	r.set(r.table(1))
 	await(t, "the site with the share", func() bool { _, body, err := r.get("orders.mesh"); return err == nil && body == "eu/orders-1@v1" })
 	resp, _, err := r.get("orders.mesh:80")

@@ -1,4 +1,4 @@
-//go:build grpcxds
+//go:build e2e
 
 package xdsserver
 
@@ -37,7 +37,7 @@ func serveGRPC(t *testing.T, register func(*grpc.Server)) (addr string, stop fun
 	return l.Addr().String(), g.Stop
 }
 
-// TestGRPCGo has grpc-go's own xDS client as the other half. Its packages are not among this module's dependencies.
+// TestGRPCGo has grpc-go's own xDS client as the other half. No shipped program contains it.
 func TestGRPCGo(t *testing.T) {
 	backend := func() (string, func()) {
 		return serveGRPC(t, func(g *grpc.Server) { healthv1.RegisterHealthServer(g, health.NewServer()) })
