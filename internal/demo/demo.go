@@ -34,6 +34,9 @@ type Options struct {
 	Progress io.Writer // what happens
 }
 
+// restoreLimit bounds what is done after an interruption: the longest lease of the demo, its proof, the fail-back.
+const restoreLimit = 90 * time.Second
+
 // Result of a demo.
 type Result struct {
 	Dir     string
@@ -65,11 +68,14 @@ func Run(ctx context.Context, opts Options) (res Result, err error) {
 		return res, err
 	}
 	res.Dir = d.dir
-	// Work that must still be done after an interruption: abort, restore, clean up.
-	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), 90*time.Second)
+	// What must still be done after an interruption (abort, restore) has its own time, from then on.
+	after, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(restoreLimit, cancel) })()
 	defer func() {
-		if stopErr := d.stop(after); stopErr != nil {
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreLimit)
+		defer cancel()
+		if stopErr := d.stop(clean); stopErr != nil {
 			err = errors.Join(err, stopErr)
 		}
 	}()

@@ -153,6 +153,12 @@ func (l *Loop) writeBundle(ctx context.Context, dir, id string, parsed record.Pr
 // concluded shows the bundle and the findings, and judges the findings that this run retested.
 func (l *Loop) concluded(ctx context.Context, r *run, dir string, verdict drill.Verdict, result measure.Result, findings []api.FindingSpec) error {
 	r.saved.Report, r.working = dir, false
+	r.saved.RTA = map[api.ServiceID]string{}
+	for _, s := range result.Services {
+		if s.Result == measure.Absorbed || s.Result == measure.Recovered {
+			r.saved.RTA[s.Name] = fmt.Sprintf("%.1fs", s.RTA.Seconds())
+		}
+	}
 	ops, err := r.ops()
 	if err != nil {
 		return err

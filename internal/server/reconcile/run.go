@@ -45,7 +45,8 @@ type savedRun struct {
 	StepAt    time.Time                                     `json:"stepAt"`
 	Report    string                                        `json:"report,omitempty"` // directory of the bundle
 	Findings  []string                                      `json:"findings,omitempty"`
-	Approvals map[string][]byte                             `json:"approvals"` // envelopes by group
+	RTA       map[api.ServiceID]string                      `json:"rta,omitempty"` // as measured, for the status
+	Approvals map[string][]byte                             `json:"approvals"`     // envelopes by group
 }
 
 func newRun(m drill.Machine, s savedRun) (*run, error) {

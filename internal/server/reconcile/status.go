@@ -100,6 +100,9 @@ func (l *Loop) serviceStatus(name api.ServiceID) userapi.ServiceStatus {
 	for _, r := range l.runs() {
 		if d, ok := lookup[*api.Drill](l.res, api.KindDrill, r.Drill); ok && slices.Contains(d.Spec.Scope.Services, name) {
 			v.LastRun = &r
+			if last, err := l.findRun(r.ID); err == nil {
+				v.RTA = last.saved.RTA[name]
+			}
 			break
 		}
 	}
