@@ -179,7 +179,7 @@ func (d *demoRun) accounted(rep report.Report, s report.Service) {
 var probeInterval = map[string]time.Duration{"payments": 5 * time.Millisecond, "orders": 10 * time.Millisecond}
 
 // pick is the short list, or the long one in a soak.
-func pick[T any](few, many []T) []T {
+func pick[T any](few, many T) T {
 	if soak {
 		return many
 	}

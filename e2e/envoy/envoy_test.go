@@ -43,6 +43,7 @@ func TestEnvoyCallsTheBuiltInSidecars(t *testing.T) {
 	}
 	r.checkIdentity()
 
+	r.loseOneOfThree(c)
 	r.loseUnderLoad("payments")
 	r.loseWithoutReflex(c)
 	r.checkNothingElseIsStatic()
@@ -83,6 +84,19 @@ func (r *rig) checkIdentity() {
 	for _, cluster := range []string{"payments", "orders|" + home} {
 		if n := r.stats("cluster." + cluster + ".ssl.handshake"); n["cluster."+cluster+".ssl.handshake"] == 0 {
 			r.t.Errorf("no TLS handshake with %s", cluster)
+		}
+	}
+}
+
+// loseOneOfThree kills one sidecar: as long as a site has an endpoint that answers, another one is not used.
+func (r *rig) loseOneOfThree(c *client) {
+	r.t.Helper()
+	r.of("payments", home)[0].kill()
+	const healthy = "cluster.payments.membership_healthy"
+	eventually(r.t, "the loss of one endpoint", func() bool { return r.stats(healthy)[healthy] == 5 })
+	for range 100 {
+		if a := c.get(r.t.Context(), r.caps.Outbound, "payments.mesh"); a.status != http.StatusOK || a.site != home {
+			r.t.Errorf("payments with two of three endpoints: %v, want 200 from %s", a, home)
 		}
 	}
 }
