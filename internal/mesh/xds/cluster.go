@@ -252,7 +252,12 @@ type endpointMetadata struct {
 }
 
 func loadAssignment(c cluster) *endpointv3.ClusterLoadAssignment {
-	m := &endpointv3.ClusterLoadAssignment{ClusterName: c.name}
+	m := &endpointv3.ClusterLoadAssignment{
+		ClusterName: c.name,
+		// Envoy's own 140 % sends a part elsewhere as soon as three in ten endpoints of a site are unhealthy. Shares are the
+		// server's; a site is left when nobody there answers (one in a hundred is the least that this can say).
+		Policy: &endpointv3.ClusterLoadAssignment_Policy{OverprovisioningFactor: u32(100 * 100)},
+	}
 	for _, site := range c.sites {
 		weight := site.Share
 		if weight == 0 {
