@@ -29,6 +29,9 @@ func (l *Loop) drillDue(ctx context.Context) error {
 		return nil
 	}
 	l.renewOrders(r)
+	if waits, err := l.resumeDue(ctx, r); err != nil || waits {
+		return err
+	}
 	for _, ev := range append(l.probeEvents(r), drill.Event{Kind: drill.Tick}) {
 		if err := l.stepRun(ctx, ev); err != nil {
 			return err
@@ -197,6 +200,9 @@ func (l *Loop) Approve(ctx context.Context, name, group string, key []byte, id s
 		if a.Run != id || a.By != name || a.Group != group {
 			return api.Errorf(api.Denied, "run/"+id, "the envelope says run %s, group %s, by %s; this is run %s, group %s, by %s", a.Run, a.Group, a.By, id, group, name)
 		}
+		if name == r.machine.Config.By && a.Decision == evidence.Approve {
+			return api.Errorf(api.Denied, "run/"+id, "%s runs this drill and cannot approve it, with whatever key", name).WithCode(drill.RuleRunnerKey)
+		}
 		ev := drill.Event{Kind: drill.Approve, By: name, Approval: &drill.Approval{Group: a.Group, By: a.By, At: a.At, Key: evidence.KeyID(key),
 			PublicKey: key, SHA256: a.ProposalSHA256, EnvelopeSHA256: sha256Hex(envelope)}}
 		if a.Decision == evidence.Reject {
@@ -327,7 +333,36 @@ func (l *Loop) takeOver(ctx context.Context) error {
 			}
 		}
 	}
-	gap := l.cfg.Clock().Sub(r.saved.StepAt)
-	l.cfg.Logger.Warn("taking a run over", "run", r.id(), "state", r.state(), "gap", gap)
-	return l.stepRun(ctx, drill.Event{Kind: drill.Restarted, Gap: gap})
+	l.cfg.Logger.Warn("taking a run over", "run", r.id(), "state", r.state(), "gap", l.cfg.Clock().Sub(r.saved.StepAt))
+	switch r.state() {
+	case drill.Scheduled, drill.PrecheckOK, drill.Baseline:
+		if len(r.machine.State.Injected) == 0 {
+			// Nothing is to be restored, and nobody has told this server how the mesh is: the rules would all fail.
+			r.resumeBy = l.cfg.Clock().Add(resumeWithin)
+			return nil
+		}
+	}
+	return l.resume(ctx, r)
+}
+
+// resumeWithin is how long a new term listens to the nodes before it checks the rules of a run again.
+const resumeWithin = 5 * time.Second
+
+// resume tells the run that its server was away.
+func (l *Loop) resume(ctx context.Context, r *run) error {
+	r.resumeBy = time.Time{}
+	return l.stepRun(ctx, drill.Event{Kind: drill.Restarted, Gap: l.cfg.Clock().Sub(r.saved.StepAt)})
+}
+
+// resumeDue goes on with a run once the rules hold again, or their time is over; waits says that it is not yet so.
+func (l *Loop) resumeDue(ctx context.Context, r *run) (waits bool, err error) {
+	if r.resumeBy.IsZero() {
+		return false, nil
+	}
+	rules, _ := l.precheck(r)
+	broken := slices.ContainsFunc(rules, func(rule record.Rule) bool { return !rule.OK })
+	if broken && l.cfg.Clock().Before(r.resumeBy) {
+		return true, nil
+	}
+	return false, l.resume(ctx, r)
 }

@@ -154,7 +154,7 @@ func (l *Loop) pause() time.Duration {
 	for _, m := range l.machines {
 		soonest(m.Next())
 	}
-	if l.run != nil {
+	if l.run != nil && l.run.resumeBy.IsZero() {
 		soonest(l.run.machine.Next())
 	}
 	// A deadline that stays in the past must not become a busy loop.

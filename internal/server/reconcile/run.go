@@ -35,6 +35,7 @@ type run struct {
 	expected  map[string]api.NodeID // workloads that must be counted, with their agents
 	renewedAt time.Time             // of probe and count orders
 	working   bool                  // measuring or writing the bundle
+	resumeBy  time.Time             // a new term tells the machine of itself by then; zero: it has
 	steady    bool                  // last health that the machine was told
 }
 
