@@ -60,9 +60,9 @@ func Command(errOut io.Writer) *cobra.Command {
 				cfg.Ports[api.ServiceID(k)] = v
 			}
 			if accessLog != "" {
-				f, err := os.OpenFile(accessLog, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+				f, err := sidecar.OpenLog(accessLog)
 				if err != nil {
-					return api.Errorf(api.Invalid, accessLog, "access log: %v", err)
+					return err
 				}
 				defer f.Close()
 				cfg.AccessLog = f
@@ -89,7 +89,7 @@ func Command(errOut io.Writer) *cobra.Command {
 	f.StringVar(&cfg.Version, "version-label", "", "version of the workload")
 	f.Float64Var(&cfg.Capacity, "capacity", 0, "requests/s that the workload can serve (0 = unknown)")
 	f.StringVar(&cfg.Metrics, "metrics", "", "host:port for Prometheus")
-	f.StringVar(&accessLog, "access-log", "", "file for one JSON line per request")
+	f.StringVar(&accessLog, "access-log", "", "file for one JSON line per request; at 64 MiB it becomes FILE.1")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd
 }

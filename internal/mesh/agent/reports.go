@@ -65,7 +65,7 @@ func (r *reports) send(ctx context.Context) bool {
 	call, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	err := r.client.Faults(call, nodeapi.Faults{Reports: batch})
-	if err != nil && api.KindOf(err) != api.Invalid {
+	if kind := api.KindOf(err); err != nil && kind != api.Invalid && kind != api.Denied {
 		return false
 	}
 	if err != nil {

@@ -76,6 +76,7 @@ func (a *agent) startSidecar(ctx context.Context, w placed) error {
 	add("--app", w.App)
 	add("--inbound", w.Inbound)
 	add("--outbound", w.Outbound)
+	add("--access-log", filepath.Join(w.dir, "access.log"))
 	for _, service := range slices.Sorted(maps.Keys(w.Ports)) { // the same command at every start: it is adopted by it
 		add("--port", service+"="+w.Ports[service])
 	}

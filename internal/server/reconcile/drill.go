@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -119,6 +120,7 @@ func (l *Loop) allCounted(r *run) bool {
 // Faults takes an agent's reports on fault orders of its site.
 func (l *Loop) Faults(ctx context.Context, n Node, f nodeapi.Faults) error {
 	return l.do(ctx, func(ctx context.Context) error {
+		var refused error
 		for _, rep := range f.Reports {
 			rep := rep
 			if l.run == nil || !strings.HasPrefix(rep.Order, l.run.id()+"/") {
@@ -126,13 +128,14 @@ func (l *Loop) Faults(ctx context.Context, n Node, f nodeapi.Faults) error {
 				continue
 			}
 			if err := l.checkReport(n, rep); err != nil {
-				return err
+				refused = cmp.Or(refused, err) // the others count all the same
+				continue
 			}
 			if err := l.stepRun(ctx, drill.Event{Kind: drill.FaultReported, Report: &rep}); err != nil {
 				return err
 			}
 		}
-		return nil
+		return refused
 	})
 }
 
