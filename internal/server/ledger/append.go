@@ -21,6 +21,7 @@ import (
 const (
 	batchOps   = 128
 	batchBytes = evidence.MaxRecordBytes
+	fitWrites  = 64 // as many always fit
 	maxWrites  = 1000
 )
 
@@ -43,7 +44,7 @@ func (l *Ledger) Append(ctx context.Context, entries ...Entry) ([]evidence.Recor
 	return l.AppendWith(ctx, nil, entries...)
 }
 
-// AppendWith is Append with further writes, at most 1000, of keys outside of Prefix in the transaction of the first batch:
+// AppendWith is Append with further writes, at most 1000 (more than 64 may need a larger etcd), of keys outside of Prefix in the transaction of the first batch:
 // state and the records that speak of it are stored together or not at all, up to 20 entries of together 1 MiB with the
 // writes. store.ErrConflict: a write is not at its IfRevision; nothing of the batch was written. Without entries the
 // writes are one transaction of the store, with its errors.
