@@ -204,8 +204,9 @@ func TestSiteLossLosesNothing(t *testing.T) {
 
 func (d *demoRun) nothingLost(o *observed, shots []shot) {
 	t := d.t
-	failed, inFlight := 0, 0
+	failed, inFlight, late := 0, 0, time.Duration(0)
 	for _, s := range shots {
+		late = max(late, s.Sent.Sub(s.Intended)) // of the observer itself: says how busy the machine was
 		if s.Class != "ok" && s.Class != "retriedOk" {
 			if failed++; failed <= 10 {
 				t.Errorf("%s due %s (fault %+.3f s): %s %s", s.ID, s.Intended.Format(time.RFC3339Nano), s.Intended.Sub(o.TI.From).Seconds(), s.Class, s.Error)
@@ -215,7 +216,7 @@ func (d *demoRun) nothingLost(o *observed, shots []shot) {
 			inFlight++
 		}
 	}
-	t.Logf("%d sent, %d failed, %d in flight when the first target died", len(shots), failed, inFlight)
+	t.Logf("%d sent (at most %v late), %d failed, %d in flight when the first target died", len(shots), late, failed, inFlight)
 	if failed > 0 {
 		t.Errorf("%d of %d requests failed", failed, len(shots))
 	}
@@ -279,7 +280,8 @@ func (d *demoRun) answeredByStandby(o *observed, shots []shot) {
 
 // "Site pause: /proc/PID/stat says T for all; good again within 3 s."
 func TestSitePause(t *testing.T) {
-	d := newRig(t).demo(append(short, "--set", "fault=pause")...)
+	// A longer hold than the others': orders need up to 3.5 s on a busy machine, and a window of good requests after that.
+	d := newRig(t).demo(append(short, "--set", "fault=pause", "--set", "hold=6s")...)
 	state := d.serving()
 	o := d.observe("--rate", "payments=100,orders=70")
 	watch := d.watch()
