@@ -94,7 +94,10 @@ func Run(ctx context.Context, opts Options) (res Result, err error) {
 	if d.opts.Keep {
 		d.say("\nThe mesh goes on until Ctrl-C. From another terminal:\n  export PATH=%s:$PATH LIVEFIRE_CONTEXT=%s\n  livefire status -w\n",
 			filepath.Dir(d.bin), d.contextPath())
-		return res, d.keepState(ctx)
+		if err := d.keepState(ctx); err != nil {
+			return res, err
+		}
+		return res, ctx.Err()
 	}
 	return res, nil
 }

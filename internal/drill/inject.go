@@ -182,9 +182,23 @@ func (s *step) target(in *Injection, r fault.Report) bool {
 	return true
 }
 
+// endedEarly marks a run whose fault ended before it was withdrawn, though its agent says so only now: it did not hold
+// what was measured.
+func (s *step) endedEarly(r fault.Report) {
+	st := &s.State
+	_, end, _ := r.Bracket()
+	byItself := r.EndedBy == fault.ByLease || r.EndedBy == fault.ByWatchdog
+	if st.Aborting || r.Phase != fault.Reverted || !byItself || !end.Before(st.RevertedAt) {
+		return
+	}
+	st.Aborting, st.Reason = true, reason(LeaseExpired+": "+r.ID()+" ended early", r.EndedBy)
+	s.deviate(st.Reason)
+}
+
 // afterReport ends the run early when a report says that the fault is not what was ordered.
 func (s *step) afterReport(in Injection, r fault.Report) {
 	if s.State.State.ending() {
+		s.endedEarly(r)
 		return
 	}
 	applied := 0

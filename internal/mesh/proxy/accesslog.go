@@ -23,6 +23,7 @@ const (
 	flagProtocol   = "DPE"  // the caller broke HTTP/1.1
 	flagDenied     = "RBAC" // no rule allows the caller
 	flagDrain      = "DRAIN"
+	flagTLS        = "TLS" // the handshake was refused: nothing was read of a request
 	statusGone     = 499
 	directionOut   = "out"
 	directionIn    = "in"

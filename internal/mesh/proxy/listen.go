@@ -8,6 +8,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -131,14 +132,40 @@ func (p *Proxy) newServer(base context.Context, handle func(http.ResponseWriter,
 		ReadHeaderTimeout:            headTimeout,
 		IdleTimeout:                  idleTimeout,
 		MaxHeaderBytes:               2 * http1.DefaultLimits().Head,
-		ErrorLog:                     log.New(discard{}, "", 0), // a peer's bad handshake is the peer's business
+		ErrorLog:                     log.New(handshakes{p}, "", 0),
 		DisableGeneralOptionsHandler: true,
 	}
 }
 
-type discard struct{}
+// handshakes takes what net/http logs. A refused handshake is a line of the access log, with its reason; there is no
+// other hook for it. The rest is a peer's business.
+type handshakes struct{ p *Proxy }
 
-func (discard) Write(b []byte) (int, error) { return len(b), nil }
+func (h handshakes) Write(b []byte) (int, error) {
+	text, ok := strings.CutPrefix(strings.TrimSpace(string(b)), "http: TLS handshake error from ")
+	if !ok {
+		return len(b), nil
+	}
+	addr, why, _ := strings.Cut(text, ": ")
+	switch {
+	case strings.Contains(why, "EOF"), strings.Contains(why, "reset by peer"):
+		return len(b), nil // somebody who only looked
+	case strings.Contains(why, "first record does not look like a TLS handshake"), strings.Contains(why, "HTTP request to an HTTPS server"):
+		why = "plaintext: " + why
+	}
+	if len(why) > maxReason {
+		why = why[:maxReason]
+	}
+	e := entry{Time: time.Now().UTC(), Direction: directionIn, Service: h.p.cfg.Node.Service, Site: h.p.cfg.Node.Site,
+		Flags: flagTLS, Peer: addr, Reason: why}
+	if err := h.p.access.write(&e); err != nil {
+		h.p.metrics.logErrors.Inc()
+	}
+	return len(b), nil
+}
+
+// maxReason bounds what a stranger can write into the log.
+const maxReason = 300
 
 // bind opens every listener that the configuration asks for.
 func (p *Proxy) bind() (err error) {

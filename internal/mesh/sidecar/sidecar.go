@@ -178,6 +178,7 @@ func tidy(ctx context.Context) error {
 	case <-ctx.Done():
 	case <-timer.C:
 		debug.FreeOSMemory()
+		dropBinaryPages()
 	}
 	return nil
 }

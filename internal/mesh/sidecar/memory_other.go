@@ -1,0 +1,6 @@
+//go:build !linux
+
+package sidecar
+
+// dropBinaryPages is for Linux only.
+func dropBinaryPages() {}
