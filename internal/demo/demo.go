@@ -19,6 +19,7 @@ import (
 	"github.com/livefire-mesh/livefire/api"
 	"github.com/livefire-mesh/livefire/internal/cli/client"
 	"github.com/livefire-mesh/livefire/internal/cli/view"
+	"github.com/livefire-mesh/livefire/internal/mesh/freeport"
 )
 
 // Options of a demo.
@@ -55,7 +56,9 @@ type demo struct {
 	admin  *client.Client
 	people []person
 	plan   plan
-	state  string // demo.json as it was last written
+	// the server's ports, which nobody else on this host may be given
+	reserved []freeport.Reservation
+	state    string // demo.json as it was last written
 }
 
 // Run is the demo from start to end. An error of ctx means that it was interrupted and has restored everything.

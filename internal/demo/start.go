@@ -104,6 +104,7 @@ func (d *demo) startServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.reserved = []freeport.Reservation{apiPort, xdsPort}
 	apiPort.Release()
 	xdsPort.Release()
 	// A server that died is started again only after every fault of a drill must have ended by its lease: the demo

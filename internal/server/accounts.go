@@ -152,9 +152,9 @@ func (s *server) events() xdsserver.Events {
 				}()
 			}
 		},
-		Load: func(_ api.NodeID, load []nodeapi.Load) {
+		Load: func(node api.NodeID, load []nodeapi.Load) {
 			if l, err := s.loop(); err == nil {
-				go func() { tell("load", l.Load(context.Background(), load)) }()
+				go func() { tell("load", l.Load(context.Background(), node, load)) }()
 			}
 		},
 		OrderLost: func(node api.NodeID, name, reason string) {

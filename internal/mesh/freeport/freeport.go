@@ -11,17 +11,20 @@ import (
 	"hash/fnv"
 	"net"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 )
 
-// Reservation holds a port until whoever it is meant for is about to bind it.
+// Reservation holds a port. While it is reachable no other Reserve on this host gives the port to anybody, also not between
+// its release and the moment at which its owner has bound it.
 type Reservation struct {
 	Address  string
 	listener net.Listener
+	claim    net.Listener // on Linux: an abstract socket named after the port, which leaves no file
 }
 
-// Release frees the port; more than once is harmless.
+// Release frees the port for whoever it is meant for; more than once is harmless.
 func (r Reservation) Release() {
 	if r.listener != nil {
 		_ = r.listener.Close() // closed twice is what "harmless" means
@@ -42,10 +45,27 @@ func Reserve(seed string) (Reservation, error) {
 	_, _ = h.Write([]byte(seed)) // a hash does not fail
 	start := int(h.Sum32() % width)
 	for i := range width {
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(top-width+(start+i)%width)))
+		port := strconv.Itoa(top - width + (start+i)%width)
+		claim, free := claimPort(port)
+		if !free {
+			continue
+		}
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port))
 		if err == nil {
-			return Reservation{Address: l.Addr().String(), listener: l}, nil
+			return Reservation{Address: l.Addr().String(), listener: l, claim: claim}, nil
+		}
+		if claim != nil {
+			_ = claim.Close() // the port is another program's
 		}
 	}
 	return Reservation{}, fmt.Errorf("no free loopback port between %d and %d", top-width, top)
+}
+
+// claimPort makes the claim on a port; free is false if another process has made it.
+func claimPort(port string) (claim net.Listener, free bool) {
+	if runtime.GOOS != "linux" {
+		return nil, true
+	}
+	claim, err := net.Listen("unix", "@livefire/port/"+port)
+	return claim, err == nil
 }

@@ -1,6 +1,10 @@
 package freeport
 
-import "testing"
+import (
+	"net"
+	"runtime"
+	"testing"
+)
 
 func TestReservedPortsAreNotGivenTwice(t *testing.T) {
 	seen := map[string]bool{}
@@ -17,18 +21,25 @@ func TestReservedPortsAreNotGivenTwice(t *testing.T) {
 	}
 }
 
-func TestReleasedPortCanBeBound(t *testing.T) {
+// A sidecar binds its port some time after its agent has released it: nobody else may be given it in between.
+func TestReleasedPortIsItsOwnersAlone(t *testing.T) {
 	r, err := Reserve(t.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Release()
-	again, err := Reserve(t.Name())
+	other, err := Reserve(t.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer again.Release()
-	if again.Address != r.Address {
-		t.Errorf("after its release %s is not found again, but %s", r.Address, again.Address)
+	defer other.Release()
+	if other.Address == r.Address {
+		t.Errorf("%s was given again after its release", r.Address)
 	}
+	l, err := net.Listen("tcp", r.Address)
+	if err != nil {
+		t.Fatalf("its owner cannot bind it: %v", err)
+	}
+	defer l.Close()
+	runtime.KeepAlive(r)
 }

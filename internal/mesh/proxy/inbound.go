@@ -41,8 +41,10 @@ func (p *Proxy) serveInbound(w http.ResponseWriter, r *http.Request, c *conn) {
 	if healthPath == "" {
 		healthPath = "/healthz"
 	}
-	isHealth := r.Method == http.MethodGet && r.URL.EscapedPath() == healthPath
+	// The exemption is for the bare question: a query, a body or a header that overrides the method is a request like any other.
+	isHealth := r.Method == http.MethodGet && r.URL.EscapedPath() == healthPath && r.URL.RawQuery == "" && r.ContentLength == 0
 	if isHealth {
+		bareHead(r.Header)
 		x.serveHealth(s, peer)
 		return
 	}
@@ -84,6 +86,17 @@ func (p *Proxy) own(s route.Service) (e route.Endpoint, ok bool) {
 
 // serveHealth answers for the application's health. Any identity of the trust domain may ask, beyond every limit: an
 // application that is busy is not dead. While draining the answer is no.
+// bareHead leaves only what a health check needs: frameworks honour headers that override method or path.
+func bareHead(h http.Header) {
+	for name := range h {
+		switch name {
+		case "User-Agent", "Accept", "Connection", "X-Request-Id", "Traceparent":
+		default:
+			delete(h, name)
+		}
+	}
+}
+
 func (x *exchange) serveHealth(s *service, peer string) {
 	if x.p.draining.Load() {
 		x.reply(http.StatusServiceUnavailable, flagDrain, "draining")

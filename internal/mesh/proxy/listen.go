@@ -5,12 +5,14 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
-	"strings"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/livefire-mesh/livefire/api"
@@ -39,9 +41,18 @@ type conn struct {
 	timer   *time.Timer
 
 	once sync.Once
+
+	handshake sync.Once
+	refused   func(addr string, err error) // called once if the TLS handshake fails
 }
 
-func (c *conn) Read(b []byte) (int, error) { return c.guard.Read(b) }
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.guard.Read(b)
+	if err != nil && c.tls != nil && !c.tls.ConnectionState().HandshakeComplete {
+		c.handshake.Do(func() { c.refused(c.RemoteAddr().String(), err) })
+	}
+	return n, err
+}
 
 func (c *conn) Close() error {
 	c.once.Do(func() { c.side.open.Add(-1) })
@@ -84,6 +95,7 @@ type listener struct {
 	side    *side
 	service api.ServiceID
 	tls     *tls.Config // nil for plaintext
+	refused func(addr string, err error)
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -91,7 +103,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: raw, side: l.side, service: l.service}
+	c := &conn{Conn: raw, side: l.side, service: l.service, refused: l.refused}
 	inner := raw
 	if l.tls != nil {
 		c.tls = tls.Server(raw, l.tls) // the handshake runs with the first read, in the connection's own goroutine
@@ -132,37 +144,34 @@ func (p *Proxy) newServer(base context.Context, handle func(http.ResponseWriter,
 		ReadHeaderTimeout:            headTimeout,
 		IdleTimeout:                  idleTimeout,
 		MaxHeaderBytes:               2 * http1.DefaultLimits().Head,
-		ErrorLog:                     log.New(handshakes{p}, "", 0),
+		ErrorLog:                     log.New(discard{}, "", 0), // what matters is in the access log
 		DisableGeneralOptionsHandler: true,
 	}
 }
 
-// handshakes takes what net/http logs. A refused handshake is a line of the access log, with its reason; there is no
-// other hook for it. The rest is a peer's business.
-type handshakes struct{ p *Proxy }
-
-func (h handshakes) Write(b []byte) (int, error) {
-	text, ok := strings.CutPrefix(strings.TrimSpace(string(b)), "http: TLS handshake error from ")
-	if !ok {
-		return len(b), nil
-	}
-	addr, why, _ := strings.Cut(text, ": ")
+// refused writes a refused handshake into the access log, with its reason. Somebody who only looked is no news.
+func (p *Proxy) refused(addr string, err error) {
+	why := err.Error()
+	var header tls.RecordHeaderError
 	switch {
-	case strings.Contains(why, "EOF"), strings.Contains(why, "reset by peer"):
-		return len(b), nil // somebody who only looked
-	case strings.Contains(why, "first record does not look like a TLS handshake"), strings.Contains(why, "HTTP request to an HTTPS server"):
+	case errors.As(err, &header):
 		why = "plaintext: " + why
+	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.Is(err, syscall.ECONNRESET), errors.Is(err, os.ErrDeadlineExceeded):
+		return
 	}
 	if len(why) > maxReason {
 		why = why[:maxReason]
 	}
-	e := entry{Time: time.Now().UTC(), Direction: directionIn, Service: h.p.cfg.Node.Service, Site: h.p.cfg.Node.Site,
+	e := entry{Time: time.Now().UTC(), Direction: directionIn, Service: p.cfg.Node.Service, Site: p.cfg.Node.Site,
 		Flags: flagTLS, Peer: addr, Reason: why}
-	if err := h.p.access.write(&e); err != nil {
-		h.p.metrics.logErrors.Inc()
+	if err := p.access.write(&e); err != nil {
+		p.metrics.logErrors.Inc()
 	}
-	return len(b), nil
 }
+
+type discard struct{}
+
+func (discard) Write(b []byte) (int, error) { return len(b), nil }
 
 // maxReason bounds what a stranger can write into the log.
 const maxReason = 300
@@ -196,7 +205,7 @@ func (p *Proxy) bind() (err error) {
 	if p.cfg.Inbound != "" {
 		cfg := p.cfg.ServerTLS.Clone()
 		cfg.MinVersion = tls.VersionTLS13
-		if p.inbound, err = open(p.cfg.Inbound, &listener{side: &p.in, tls: cfg}); err != nil {
+		if p.inbound, err = open(p.cfg.Inbound, &listener{side: &p.in, tls: cfg, refused: p.refused}); err != nil {
 			return err
 		}
 	}

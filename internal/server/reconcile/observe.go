@@ -12,6 +12,7 @@ import (
 	"github.com/livefire-mesh/livefire/internal/recovery/audit"
 	"github.com/livefire-mesh/livefire/internal/recovery/failover"
 	"github.com/livefire-mesh/livefire/internal/recovery/health"
+	"github.com/livefire-mesh/livefire/internal/recovery/pattern"
 	"github.com/livefire-mesh/livefire/internal/recovery/route"
 )
 
@@ -104,14 +105,14 @@ func (l *Loop) Health(ctx context.Context, n Node, h nodeapi.Health) error {
 	return l.do(ctx, func(ctx context.Context) error {
 		now := l.cfg.Clock()
 		for _, o := range h.Observations {
-			if !l.routed(o.Service, o.Site) {
-				continue // of a table that was, or of none
+			if !l.routed(o.Service, o.Site) || !l.holds(n, o.Service) {
+				continue // of a table that was, or of none, or not this node's business
 			}
 			o.Observer, o.ObserverSite, o.At = n.ID, n.Site, now
 			l.snapshot = l.snapshot.With(o)
 		}
 		for _, load := range h.Load {
-			if _, ok := l.table.Service(load.Service); ok && load.Requests >= 0 && load.Failed >= 0 && load.Failed <= load.Requests {
+			if l.holds(n, load.Service) && believableLoad(load) {
 				l.loads.add(now, load)
 			}
 		}
@@ -120,14 +121,33 @@ func (l *Loop) Health(ctx context.Context, n Node, h nodeapi.Health) error {
 }
 
 // Load takes a load report of a client that speaks only xDS (LRS).
-func (l *Loop) Load(ctx context.Context, load []nodeapi.Load) error {
+func (l *Loop) Load(ctx context.Context, node api.NodeID, load []nodeapi.Load) error {
 	return l.do(ctx, func(context.Context) error {
 		now := l.cfg.Clock()
+		reg, ok := l.regs[node]
 		for _, x := range load {
-			l.loads.add(now, x)
+			if ok && l.holds(Node{ID: node, Site: reg.Site, Service: reg.Service}, x.Service) && believableLoad(x) {
+				l.loads.add(now, x)
+			}
 		}
 		return nil
 	})
+}
+
+// holds says whether a service is in the part of the table that a node holds: nobody is believed about another's business.
+func (l *Loop) holds(n Node, service api.ServiceID) bool {
+	svc, ok := l.table.Service(service)
+	return ok && (service == n.Service || svc.MayBeCalledBy(pattern.Identity(l.cfg.TrustDomain, n.Site, n.Service)))
+}
+
+// maxRate is more than one sidecar can carry: a report beyond it is an error, or a lie that would block every failover.
+const maxRate = 200_000 // requests per second
+
+func believableLoad(x nodeapi.Load) bool {
+	if x.Span <= 0 || x.Span > 10*time.Second || x.Failed < 0 || x.Failed > x.Requests {
+		return false
+	}
+	return float64(x.Requests) <= maxRate*max(x.Span.Seconds(), 0.1)
 }
 
 // reflexes records what a proxy did by itself since its last report.
