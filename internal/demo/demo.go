@@ -95,8 +95,8 @@ func Run(ctx context.Context, opts Options) (res Result, err error) {
 		}
 	}
 	if d.opts.Keep {
-		d.say("\nThe mesh goes on until Ctrl-C. From another terminal:\n  export PATH=%s:$PATH LIVEFIRE_CONTEXT=%s\n  livefire status -w\n",
-			filepath.Dir(d.bin), d.contextPath())
+		d.say("\nThe mesh goes on until Ctrl-C. From another terminal:\n  export PATH=%s:$PATH LIVEFIRE_CONTEXT=%s\n  livefire status -w\n  livefire drill run %s\n  livefire --context %s drill approve RUN --as security   # and dev1, ops1 for their groups\n",
+			filepath.Dir(d.bin), d.contextPath(), d.plan.drill, filepath.Join(d.dir, "people", "sec1.yaml"))
 		if err := d.keepState(ctx); err != nil {
 			return res, err
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/livefire-mesh/livefire/api"
@@ -81,7 +82,10 @@ func newPlan(scenario string, set map[string]string) (plan, error) {
 		case *api.Scenario:
 			if o.Metadata.Name == scenario {
 				p.expect = o.Spec.Expect.Verdict
-				for name := range p.parameters {
+				for name, value := range p.parameters {
+					if allowed := o.Spec.Parameters[name].Enum; len(allowed) > 0 && !slices.Contains(allowed, value) {
+						return p, api.Errorf(api.Invalid, "--set "+name, "%q; one of %s", value, strings.Join(allowed, ", "))
+					}
 					if _, ok := o.Spec.Parameters[name]; !ok {
 						return p, api.Errorf(api.Invalid, "--set "+name, "scenario %s has no such parameter, and it is no setting", scenario).
 							WithHint("parameters: %v; settings: %s", slices.Sorted(maps.Keys(o.Spec.Parameters)), settingNames())
@@ -108,8 +112,12 @@ func (p *plan) set(name, value string) error {
 	}
 	if service, ok := strings.CutPrefix(name, "rate."); ok {
 		return p.probe(name, service, func(pr *api.Probe) error {
-			_, err := fmt.Sscanf(value, "%g", &pr.Rate)
-			return err
+			rate, err := strconv.ParseFloat(value, 64)
+			if err != nil {
+				return fmt.Errorf("%q is not a number of requests per second", value)
+			}
+			pr.Rate = rate
+			return nil
 		})
 	}
 	if service, ok := strings.CutPrefix(name, "path."); ok {

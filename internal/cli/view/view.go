@@ -173,7 +173,7 @@ func (d *Drill) stateChanged(r evidence.Record, s record.State) {
 		}
 		d.phase(mark, "revert", r.At, s.Reason)
 	case "Verifying":
-		d.phase(d.Style.OK(), "verify", r.At, "as before for "+d.proposal.Drill.Spec.Verify.String()+"?")
+		d.phase(d.Style.OK(), "verify", r.At, "every service must stay as before for "+d.proposal.Drill.Spec.Verify.String())
 	}
 }
 
@@ -183,6 +183,7 @@ func (d *Drill) intent(o fault.Order) {
 		return
 	}
 	d.kind = o.Kind
+	d.printf("   %s of %s is ordered\n", o.Kind, o.Site)
 }
 
 func (d *Drill) faultApplied(r fault.Report) {

@@ -200,6 +200,10 @@ func (l *Loop) Approve(ctx context.Context, name, group string, key []byte, id s
 		if err != nil {
 			return err
 		}
+		if group == "" {
+			return api.Errorf(api.Denied, "run/"+id, "%s speaks for no group and cannot approve", name).
+				WithHint("--context FILE of a person of group %s", a.Group)
+		}
 		if a.Run != id || a.By != name || a.Group != group {
 			return api.Errorf(api.Denied, "run/"+id, "the envelope says run %s, group %s, by %s; this is run %s, group %s, by %s", a.Run, a.Group, a.By, id, group, name)
 		}
