@@ -14,6 +14,7 @@ import (
 
 	"github.com/livefire-mesh/livefire/api"
 	"github.com/livefire-mesh/livefire/internal/drill/fault"
+	"github.com/livefire-mesh/livefire/internal/mesh/supervise"
 )
 
 // undoFormat is the first word of an undo record.
@@ -65,7 +66,7 @@ func (j journal) write(r record) error {
 	r.Format = undoFormat
 	b, err := json.Marshal(r)
 	if err == nil {
-		err = writeFile(filepath.Join(j.dir, undoName(r.Order.ID)), append(b, '\n'))
+		err = supervise.WriteFile(filepath.Join(j.dir, undoName(r.Order.ID)), append(b, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("write undo record of %s: %w", r.Order.ID, err)
@@ -151,35 +152,10 @@ func (j journal) readFence() (int64, error) {
 func (j journal) writeFence(n int64) error {
 	b, err := json.Marshal(fenceState{n})
 	if err == nil {
-		err = writeFile(filepath.Join(j.dir, fenceFile), append(b, '\n'))
+		err = supervise.WriteFile(filepath.Join(j.dir, fenceFile), append(b, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("write fence: %w", err)
 	}
 	return nil
-}
-
-// writeFile replaces a file in one step and returns once both the bytes and the name are on disk.
-func writeFile(path string, b []byte) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".tmp-*")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.Name()) }() // gone after the rename
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

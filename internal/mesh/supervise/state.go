@@ -85,8 +85,8 @@ func sameSpec(a, b Spec) bool {
 	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
-// writeFile replaces a file in one step and returns once both the bytes and the name are on disk.
-func writeFile(path string, b []byte) error {
+// WriteFile replaces a file in one step and returns once both the bytes and the name are on disk.
+func WriteFile(path string, b []byte) error {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, ".tmp-*")
 	if err != nil {
@@ -119,7 +119,7 @@ func (l launcher) read(name string) (state, error) { return readState(l.dir, nam
 func (l launcher) write(st state) error {
 	b, err := json.Marshal(st)
 	if err == nil {
-		err = writeFile(statePath(l.dir, st.Spec.Name), append(b, '\n'))
+		err = WriteFile(statePath(l.dir, st.Spec.Name), append(b, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("write state of process %s: %w", st.Spec.Name, err)

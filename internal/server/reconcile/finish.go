@@ -188,7 +188,6 @@ func (l *Loop) concluded(ctx context.Context, r *run, dir string, verdict drill.
 	if _, err := l.commit(ctx, ops, entries...); err != nil {
 		return err
 	}
-	r.revision++
 	return nil
 }
 

@@ -22,10 +22,9 @@ const drillPrefix = "/livefire/drill/"
 
 // run is one drill run with what the machine does not need to know. Only saved is stored.
 type run struct {
-	machine  drill.Machine
-	saved    savedRun
-	parsed   record.Proposal
-	revision int // of this process: counts what watchers can see
+	machine drill.Machine
+	saved   savedRun
+	parsed  record.Proposal
 
 	chunks    map[string]*chunkState // by probe order
 	live      []userapi.Live
@@ -180,7 +179,6 @@ func (l *Loop) commitStep(ctx context.Context, r *run, ev drill.Event, next dril
 	if _, err := l.commit(ctx, ops, entries...); err != nil {
 		return nil, err
 	}
-	r.revision++
 	if from != next.State.State {
 		l.cfg.Logger.Info("run changed state", "run", r.id(), "from", from, "to", next.State.State, "reason", next.State.Reason)
 		if err := l.runStateChanged(ctx, r); err != nil {
